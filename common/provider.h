@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The providers: one row each, with what a credential of that type speaks,
+ * where its upstream is and how it is authorised (design of the table in
+ * fairlead-internals(7)). Code asks the row and never the name.
+ */
+#ifndef FL_COMMON_PROVIDER_H
+#define FL_COMMON_PROVIDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The protocols that clients and upstreams speak. */
+enum dialect {
+	DIALECT_OPENAI,    /* chat completions, and what shares its shape */
+	DIALECT_RESPONSES, /* OpenAI Responses */
+	DIALECT_CLAUDE,    /* Anthropic Messages */
+	DIALECT_GEMINI,    /* generateContent */
+	DIALECT_MAX
+};
+
+#define DIALECT_BIT(d) ((uint8_t)(1u << (d)))
+
+/* What is asked of an upstream; a row of a provider maps it to a path. */
+enum operation {
+	OPERATION_CHAT,
+	OPERATION_COMPLETIONS,
+	OPERATION_EMBEDDINGS,
+	OPERATION_RESPONSES,
+	OPERATION_COMPACT,
+	OPERATION_MESSAGES,
+	OPERATION_COUNT_TOKENS,
+	OPERATION_GENERATE,
+	OPERATION_STREAM_GENERATE,
+	OPERATION_GEMINI_COUNT,
+	OPERATION_MAX
+};
+
+enum provider_id {
+	PROVIDER_CLAUDE,
+	PROVIDER_CODEX,
+	PROVIDER_GEMINI,
+	PROVIDER_VERTEX,
+	PROVIDER_COMPAT,
+	PROVIDER_MAX
+};
+
+enum auth_kind { AUTH_NONE, AUTH_API_KEY, AUTH_OAUTH };
+
+/* How a header carries the secret. */
+enum auth_style {
+	AUTH_STYLE_BEARER,
+	AUTH_STYLE_X_API_KEY,
+	AUTH_STYLE_X_GOOG_API_KEY
+};
+
+struct provider {
+	enum provider_id id;
+	const char *name;       /* "claude"; the type of files */
+	const char *section;    /* key of the configuration */
+	const char *base_key;   /* default base URL with an API key */
+	const char *base_oauth; /* default base URL with a token */
+	uint8_t dialects;       /* DIALECT_BIT of what it always speaks */
+	enum auth_style style_key;
+	enum auth_style style_oauth;
+	const char *oauth_beta; /* joined to anthropic-beta, or NULL */
+	const char *paths[OPERATION_MAX]; /* %s: model; NULL: not served */
+};
+
+const struct provider *provider_get(enum provider_id id);
+
+/* By the type of a credential file, any case; NULL if there is none. */
+const struct provider *provider_find(const char *name);
+
+#endif

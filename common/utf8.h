@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* The well-formed sequences of UTF-8, one at a time (RFC 3629, section 4). */
+#ifndef FL_COMMON_UTF8_H
+#define FL_COMMON_UTF8_H
+
+#include <stddef.h>
+
+/*
+ * The length of the well-formed sequence at p, 1 to 4; 0 if there is none
+ * within len bytes.
+ */
+size_t utf8_sequence(const unsigned char *p, size_t len);
+
+#endif
