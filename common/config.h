@@ -246,6 +246,9 @@ unsigned config_diff(const struct config *old, const struct config *new,
 	const char *new_value),
     void *ctx);
 
+/* The effects of a change of that setting, by its key; 0 if unknown. */
+unsigned config_effect_of(const char *key);
+
 /* Walks all settings: for documents and completion. */
 void config_list_keys(FILE *out);
 

@@ -114,6 +114,18 @@ config_diff(const struct config *old, const struct config *new,
 	return effects;
 }
 
+unsigned
+config_effect_of(const char *key)
+{
+	size_t i;
+
+	for (i = 0; i < config_settings.n; i++) {
+		if (strcmp(config_settings.rows[i].key, key) == 0)
+			return config_settings.rows[i].effect;
+	}
+	return CONFIG_EFFECT_NONE;
+}
+
 static void
 list_table(const struct config_table *table, const char *prefix, FILE *out)
 {

@@ -69,7 +69,7 @@ list_read(struct config_loader *l, const struct config_row *row,
 			*(char **)array_append(
 			    (struct array *)list, sizeof(char *)) = xstrdup(s);
 	}
-	if ((int64_t)list->n < row->min)
+	if (n < row->min)
 		config_error(l, setting, "\"%s\" must not be empty", path);
 }
 

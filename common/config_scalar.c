@@ -226,8 +226,9 @@ static int
 duration_from_text(const struct config_row *row, const char *text, void *field)
 {
 	int64_t v = 0;
+	int rc = str_to_duration_ms(text, &v);
 
-	return in_range(row, str_to_duration_ms(text, &v), v, field);
+	return in_range(row, rc, v, field);
 }
 
 static void
@@ -262,8 +263,9 @@ static int
 size_from_text(const struct config_row *row, const char *text, void *field)
 {
 	int64_t v = 0;
+	int rc = str_to_size(text, &v);
 
-	return in_range(row, str_to_size(text, &v), v, field);
+	return in_range(row, rc, v, field);
 }
 
 static void

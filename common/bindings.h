@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Session bindings: which credential serves a session's model. Workers bind;
+ * the master sweeps. A key is H(client scope, session)[16] then
+ * H(canonical model)[8], so that all models of a session stand together.
+ *
+ * A binding holds the epoch of its credential: unbinding or removing a
+ * credential gives it a new one, and every binding of the old epoch is void
+ * without a write.
+ *
+ * Expiry is lazy: stored as now + TTL * 17/16 and written again when less
+ * than TTL remains, so it is never early, at most a sixteenth late, and the
+ * turns between are read-only.
+ */
+#ifndef FL_COMMON_BINDINGS_H
+#define FL_COMMON_BINDINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/attr.h"
+#include "common/board.h"
+#include "common/secret.h"
+#include "common/store.h"
+
+enum { BINDING_KEY_LEN = 24, BINDING_SESSION_LEN = 16, BINDING_ID_MAX = 256 };
+
+struct binding_key {
+	uint8_t bytes[BINDING_KEY_LEN];
+};
+
+/*
+ * scope: digest of the client key that authenticated, NULL for an anonymous
+ * client; session: the id with its prefix; model: canonical.
+ */
+void binding_key_make(struct binding_key *key, const struct digest *scope,
+    const char *session, size_t session_len, const char *model,
+    size_t model_len);
+
+struct binding {
+	uint64_t epoch;
+	int64_t expires_ms;
+	int64_t created_ms;
+	char source[32];  /* what the id was taken from, for people */
+	char session[24]; /* the id shortened, for people */
+	char model[128];  /* cut, for people */
+	char credential[BINDING_ID_MAX];
+};
+
+enum {
+	BINDINGS_MISS = 1, /* none, or expired */
+	BINDINGS_BUSY = 2  /* the lock was not to be had in time */
+};
+
+/*
+ * Reads the live binding of a key, following an alias one hop. 0,
+ * BINDINGS_MISS, or negative errno. A record that cannot be read counts as
+ * none. Whether its credential still has that epoch is the caller's to check.
+ */
+int bindings_get(struct store *s, MDB_txn *txn, const struct binding_key *key,
+    int64_t now_ms, struct binding *out) MUST_CHECK;
+
+/*
+ * What bind() asks while it holds the lock.
+ *
+ * usable: may this binding be adopted? It is called with the live binding
+ * found, and never with the one that was expected to be replaced.
+ * choose: fills credential, epoch, source, session, model of the binding to
+ * be; non-zero ends bind() with that result and nothing written.
+ */
+struct bind_ops {
+	bool (*usable)(void *ctx, const struct binding *found);
+	int (*choose)(void *ctx, struct binding *chosen);
+	void *ctx;
+};
+
+enum bind_outcome { BIND_ADOPTED, BIND_NEW, BIND_MOVED };
+
+/*
+ * bind(key, expected) -> winner, in one write transaction: reads again;
+ * bound to something usable other than `expected` -> adopts it; else chooses
+ * and puts. expected: id of the credential that has just failed, or NULL.
+ * alias: a second key that shall lead here, or NULL; if the key itself is
+ * unbound but the alias has a live, usable binding, that one is inherited.
+ * Bindings that an alias had of its own give way: it leads here now, and both
+ * move together.
+ *
+ * 0 with *winner and *outcome; BINDINGS_BUSY; the result of choose; or
+ * negative errno (-ENOSPC: map or disk full; serve unbound). An inherited
+ * binding counts as BIND_ADOPTED.
+ */
+int bindings_bind(struct store *s, struct board *board,
+    const struct binding_key *key, const struct binding_key *alias,
+    const char *expected, int64_t ttl_ms, int64_t now_ms, int wait_ms,
+    const struct bind_ops *ops, struct binding *winner,
+    enum bind_outcome *outcome) MUST_CHECK;
+
+/*
+ * Whether a touch is due: less than ttl_ms remains, or so much more that the
+ * TTL was longer when it was stored.
+ */
+bool
+bindings_touch_due(const struct binding *b, int64_t ttl_ms, int64_t now_ms);
+
+/*
+ * Extends a binding that is still bound to `credential`; otherwise changes
+ * nothing. 0, BINDINGS_MISS, BINDINGS_BUSY or negative errno.
+ */
+int bindings_touch(struct store *s, struct board *board,
+    const struct binding_key *key, const char *credential, int64_t ttl_ms,
+    int64_t now_ms, int wait_ms);
+
+/*
+ * Deletes a binding that is still bound to `credential` (NULL: any). 0,
+ * BINDINGS_MISS, BINDINGS_BUSY (it only tries), or negative errno.
+ */
+int bindings_unbind(struct store *s, struct board *board,
+    const struct binding_key *key, const char *credential) MUST_CHECK;
+
+enum { BINDINGS_SWEEP_STEP = 64 };
+
+/*
+ * One bounded step of the sweep: removes what has expired, at most
+ * BINDINGS_SWEEP_STEP entries, and beyond max_sessions (0: without limit)
+ * those that were extended longest ago. Only tries the lock, and not even
+ * that when there is nothing to do. Returns how many it removed or re-filed
+ * (a full step means there may be more), -EAGAIN, or negative errno.
+ */
+int bindings_sweep(struct store *s, struct board *board, int64_t now_ms,
+    int64_t max_sessions) MUST_CHECK;
+
+typedef int
+binding_fn(void *ctx, const struct binding_key *key, const struct binding *b);
+
+/* All live bindings in key order; fn returns non-zero to stop. */
+int bindings_each(
+    struct store *s, MDB_txn *txn, int64_t now_ms, binding_fn *fn, void *ctx);
+
+/* Bindings stored, those included that expired and were not yet swept. */
+int64_t bindings_count(struct store *s, MDB_txn *txn);
+
+#endif
