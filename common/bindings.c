@@ -28,7 +28,8 @@ struct record_head {
 	uint8_t session_len;
 	uint8_t model_len;
 	uint8_t credential_len;
-	uint8_t reserved[3];
+	uint8_t reserved;
+	uint16_t slot;
 	uint64_t epoch;
 	int64_t expires_ms;
 	int64_t created_ms;
@@ -110,6 +111,7 @@ encode(const struct binding *b, uint8_t record[RECORD_MAX])
 {
 	struct record_head head = {
 		.version = RECORD_VERSION,
+		.slot = b->slot,
 		.epoch = b->epoch,
 		.expires_ms = b->expires_ms,
 		.created_ms = b->created_ms,
@@ -157,6 +159,7 @@ decode(const MDB_val *value, struct binding *b)
 	p = decode_string(p, head.model_len, b->model, sizeof(b->model));
 	(void)decode_string(
 	    p, head.credential_len, b->credential, sizeof(b->credential));
+	b->slot = head.slot;
 	b->epoch = head.epoch;
 	b->expires_ms = head.expires_ms;
 	b->created_ms = head.created_ms;
@@ -660,6 +663,27 @@ look_for_work(struct sweep *sweep)
 	return rc;
 }
 
+static int
+sweep_step(struct sweep *sweep, struct board *board)
+{
+	struct binding_key key;
+	int64_t at_ms;
+	int rc, done = 0;
+
+	rc = begin_write(sweep->s, board, 0, &sweep->txn);
+	if (rc != 0)
+		return rc == BINDINGS_BUSY ? -EAGAIN : rc;
+	while (done < BINDINGS_SWEEP_STEP) {
+		rc = next_work(sweep, &at_ms, &key);
+		if (rc == 0)
+			rc = sweep_hint(sweep, at_ms, &key);
+		if (rc != 0)
+			break;
+		done++;
+	}
+	return end_write(board, sweep->txn, rc >= 0, rc < 0 ? rc : done);
+}
+
 int
 bindings_sweep(
     struct store *s, struct board *board, int64_t now_ms, int64_t max_sessions)
@@ -669,25 +693,16 @@ bindings_sweep(
 		.now_ms = now_ms,
 		.max_sessions = max_sessions,
 	};
-	struct binding_key key;
-	int64_t at_ms;
-	int rc, done = 0;
+	int rc;
 
 	rc = look_for_work(&sweep);
 	if (rc != 0)
 		return rc == BINDINGS_MISS ? 0 : rc;
-	rc = begin_write(s, board, 0, &sweep.txn);
-	if (rc != 0)
-		return rc == BINDINGS_BUSY ? -EAGAIN : rc;
-	while (done < BINDINGS_SWEEP_STEP) {
-		rc = next_work(&sweep, &at_ms, &key);
-		if (rc == 0)
-			rc = sweep_hint(&sweep, at_ms, &key);
-		if (rc != 0)
-			break;
-		done++;
-	}
-	return end_write(board, sweep.txn, rc >= 0, rc < 0 ? rc : done);
+	rc = sweep_step(&sweep, board);
+	/* Deleting takes pages too, and a full map may not have enough. */
+	if (rc == -ENOSPC && store_make_room(s))
+		rc = sweep_step(&sweep, board);
+	return rc;
 }
 
 int

@@ -42,7 +42,8 @@ struct binding {
 	uint64_t epoch;
 	int64_t expires_ms;
 	int64_t created_ms;
-	char source[32];  /* what the id was taken from, for people */
+	uint16_t slot;   /* of the credential on the board when bound: a hint */
+	char source[32]; /* what the id was taken from, for people */
 	char session[24]; /* the id shortened, for people */
 	char model[128];  /* cut, for people */
 	char credential[BINDING_ID_MAX];

@@ -321,6 +321,17 @@ record_end(struct buf *b)
 	return (uint32_t)b->len;
 }
 
+/* What has not changed is not written: most of a reload is that. */
+static bool
+is_stored(MDB_txn *txn, MDB_dbi table, MDB_val *key, const MDB_val *value)
+{
+	MDB_val found;
+
+	return mdb_get(txn, table, key, &found) == 0 &&
+	       found.mv_size == value->mv_size &&
+	       memcmp(found.mv_data, value->mv_data, value->mv_size) == 0;
+}
+
 /* Stores the record and gives its memory back. */
 static int
 record_put(struct buf *b, const void *fixed, size_t fixed_size, struct store *s,
@@ -335,7 +346,9 @@ record_put(struct buf *b, const void *fixed, size_t fixed_size, struct store *s,
 		memcpy(b->data, fixed, fixed_size);
 		k = key_val(&key);
 		v = (MDB_val){ .mv_size = b->len, .mv_data = b->data };
-		rc = store_errno(mdb_put(txn, s->tables[table], &k, &v, 0));
+		if (!is_stored(txn, s->tables[table], &k, &v))
+			rc = store_errno(
+			    mdb_put(txn, s->tables[table], &k, &v, 0));
 	}
 	buf_fini(b);
 	return rc;

@@ -52,7 +52,8 @@ enum state_flag {
 	STATE_DISABLE_COOLING = 8,
 	STATE_OWN_PATH = 16,      /* its proxy or origin is its alone */
 	STATE_PROXY_INVALID = 32, /* fails closed */
-	STATE_FROM_FILE = 64
+	STATE_FROM_FILE = 64,
+	STATE_HELD = 128 /* disabled by hand, where no file can say so */
 };
 
 /*

@@ -16,7 +16,13 @@
 
 #include "common/str.h"
 
-enum { STORE_READERS = 4096, STORE_TRIES = 3, MARK_SIZE = 64 };
+enum {
+	STORE_READERS = 4096,
+	STORE_TRIES = 3,
+	STORE_NEARLY_FULL = 128 << 10, /* what the largest write may lack */
+	STORE_ROOM = 4 << 20,
+	MARK_SIZE = 64
+};
 
 #define MARK_FILE "boot"
 #define MARK_TEMP "boot.new"
@@ -436,6 +442,20 @@ store_commit(MDB_txn *txn)
 
 	/* LMDB says EIO when the disk took only a part of a write. */
 	return rc == EIO ? -ENOSPC : store_errno(rc);
+}
+
+bool
+store_make_room(struct store *store)
+{
+	MDB_envinfo info;
+	size_t used = store_used_bytes(store);
+
+	assert(!store->reading);
+	if (mdb_env_info(store->env, &info) != 0 ||
+	    used + STORE_NEARLY_FULL < info.me_mapsize)
+		return false;
+	return mdb_env_set_mapsize(store->env, info.me_mapsize + STORE_ROOM) ==
+	       0;
 }
 
 void

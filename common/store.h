@@ -99,6 +99,13 @@ int store_commit(MDB_txn *txn) MUST_CHECK;
  */
 int store_errno(int mdb_rc);
 
+/*
+ * For whoever deletes in order to make room: makes a map that is full a little
+ * larger, since deleting takes new pages before it gives old ones back. Other
+ * processes follow by themselves. False if the map is not what is full.
+ */
+bool store_make_room(struct store *store);
+
 /* Frees the slots of dead readers: at open, at each death, each second. */
 void store_check_readers(struct store *store);
 
