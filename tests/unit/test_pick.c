@@ -30,6 +30,14 @@ static int64_t now_ms;
 static uint8_t excluded_count;
 static uint32_t excluded_slots[16];
 
+static const struct config config = {
+	.routing = {
+		.strategy = STRATEGY_ROUND_ROBIN,
+		.session_affinity = true,
+		.session_affinity_ttl_ms = HOUR,
+	},
+};
+
 /* All the state that a test may have changed, as it is at first. */
 static int
 set_up(void **state UNUSED)
@@ -43,20 +51,14 @@ set_up(void **state UNUSED)
 	    store_open_master(
 		&bindings_store, STORE_BINDINGS, scratch.dir, BOOT) != 0)
 		return -1;
-	picker = (struct picker){
-		.state = &state_store,
-		.bindings = &bindings_store,
-		.board = board,
-		.strategy = STRATEGY_ROUND_ROBIN,
-		.affinity = true,
-		.ttl_ms = HOUR,
-	};
+	picker_init(&picker, &state_store, &bindings_store, board, &config);
 	return 0;
 }
 
 static int
 tear_down(void **state UNUSED)
 {
+	picker_fini(&picker);
 	store_read_end(&state_store);
 	store_close(&state_store, false);
 	store_close(&bindings_store, false);
@@ -764,12 +766,15 @@ struct counts {
 static int
 open_as_worker(struct store stores[2])
 {
+	enum strategy_id strategy = picker.strategy;
+	struct board *mine;
+
 	if (store_open_worker(&stores[0], STORE_STATE, scratch.dir) != 0 ||
 	    store_open_worker(&stores[1], STORE_BINDINGS, scratch.dir) != 0 ||
-	    board_open_worker(scratch.dir, &picker.board) != 0)
+	    board_open_worker(scratch.dir, &mine) != 0)
 		return -1;
-	picker.state = &stores[0];
-	picker.bindings = &stores[1];
+	picker_init(&picker, &stores[0], &stores[1], mine, &config);
+	picker.strategy = strategy;
 	return 0;
 }
 
@@ -880,20 +885,47 @@ weighted_is_exact_over_processes(void **state UNUSED)
 static void
 settings_come_from_the_routing_group(void **state UNUSED)
 {
-	struct config config = {
+	static const struct config other = {
 		.routing = {
 			.strategy = STRATEGY_FILL_FIRST,
-			.session_affinity = true,
 			.session_affinity_ttl_ms = 1234,
 		},
 	};
 	struct picker p;
 
-	picker_init(&p, &state_store, &bindings_store, board, &config);
+	picker_init(&p, &state_store, &bindings_store, board, &other);
 	assert_int_equal(p.strategy, STRATEGY_FILL_FIRST);
-	assert_true(p.affinity);
+	assert_false(p.affinity);
 	assert_int_equal(p.ttl_ms, 1234);
 	assert_string_equal(strategy_get(p.strategy)->name, "fill-first");
+	picker_fini(&p);
+}
+
+static void
+new_token_is_seen_at_the_next_pick(void **state UNUSED)
+{
+	struct state_credential_input in = {
+		.fixed = { .incarnation = POOL_INCARNATION,
+		    .dialects = DIALECT_BIT(DIALECT_CLAUDE),
+		    .epoch = POOL_EPOCH },
+		.id = "a",
+		.secret = "token-2",
+		.models = &(struct state_model_input){ POOL_MODEL, "x", 0 },
+		.nmodels = 1,
+	};
+	MDB_txn *txn;
+
+	PUBLISH(abc);
+	assert_pick(HOW(.session = "s"), "a", "new");
+	assert_pick(HOW(.session = "s"), "a", "hit");
+	assert_int_equal(store_write(&state_store, &txn), 0);
+	assert_int_equal(state_put_credential(&state_store, txn, &in), 0);
+	assert_int_equal(store_commit(txn), 0);
+	assert_int_equal(begin(HOW(.session = "s")), PICK_OK);
+	assert_string_equal(pick_decision_name(pick.decision), "hit");
+	assert_string_equal(
+	    state_string(pick.credential, pick.credential->secret), "token-2");
+	done();
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -935,6 +967,7 @@ main(void)
 		TEST(parallel_first_requests_land_on_one_credential),
 		TEST(round_robin_is_exact_over_processes),
 		TEST(weighted_is_exact_over_processes),
+		TEST(new_token_is_seen_at_the_next_pick),
 		TEST(settings_come_from_the_routing_group),
 	};
 

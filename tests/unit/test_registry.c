@@ -361,6 +361,34 @@ a_section_that_is_disabled_is_not_enabled_by_hand(void **state UNUSED)
 }
 
 static void
+what_is_disabled_while_a_reload_is_staged_stays_disabled(void **state UNUSED)
+{
+	static const char settings[] =
+	    "vertex-api-key = ( { api-key = \"k\"; } );";
+	struct registry_set *set;
+	struct config *next;
+	struct buf why = BUF_INIT(4096);
+	AUTO_FREE char *id = NULL;
+	cJSON *list;
+
+	assert_int_equal(reload(settings, 1), 0);
+	list = registry_credentials_json(registry, NULL, NULL);
+	id = xstrdup(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(
+	    cJSON_GetArrayItem(list, 0), "id")));
+	cJSON_Delete(list);
+	next = fixture_config(&fixture, settings);
+	assert_int_equal(
+	    registry_stage(registry, next, &fixture.env, &set, &why), 0);
+	assert_int_equal(registry_disable(registry, id), 0);
+	assert_int_equal(registry_commit(registry, set, 2), 0);
+	config_free(config);
+	config = next;
+	buf_fini(&why);
+	assert_told(id, "state", "\"disabled\"");
+	assert_route("v-one", "");
+}
+
+static void
 a_rescan_finds_everything_that_happened(void **state UNUSED)
 {
 	AUTO_FREE char *auths = fixture_path(&fixture, "auths");
@@ -708,6 +736,7 @@ main(void)
 		EACH(a_file_is_disabled_in_the_file_itself),
 		EACH(what_is_not_there_is_unknown),
 		EACH(a_section_that_is_disabled_is_not_enabled_by_hand),
+		EACH(what_is_disabled_while_a_reload_is_staged_stays_disabled),
 		EACH(a_rescan_finds_everything_that_happened),
 		EACH(a_changed_catalogue_changes_routes),
 		EACH(a_batch_is_one_transaction_with_a_result_each),

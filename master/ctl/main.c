@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fairleadctl: asks the daemon on its control socket. One table of verbs says
+ * what each takes and how its answer is shown; what they do the daemon knows.
+ */
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "build.h"
+#include "common/alloc.h"
+#include "common/config.h"
+#include "master/ctl/client.h"
+#include "master/ctl/show.h"
+
+/* Where it is when the configuration does not say, or cannot be read. */
+#define DEFAULT_SOCKET "/run/fairlead/control.sock"
+
+/* Exit statuses. */
+enum {
+	CTL_DONE = 0,
+	CTL_FAILED = 1, /* refused, or failed: the reason is on stderr */
+	CTL_USAGE = 2,
+	CTL_NOT_RUNNING = 3
+};
+
+enum { ANSWER_MAX = 256 << 20, ARGS_MAX = 2, ANSWER_S = 30, LONG_S = 120 };
+
+struct verb {
+	const char *name;
+	const char *usage; /* of its arguments */
+	size_t min_args, max_args;
+	/* The words an argument may be, joined by "|"; NULL: any. */
+	const char *words[ARGS_MAX];
+	int timeout_s;
+	show_fn *show;
+	const char *text;
+};
+
+static const struct verb verbs[] = {
+	{ "status", "", 0, 0, { 0 }, ANSWER_S, show_status,
+	    "the daemon, its workers, its credentials" },
+	{ "credentials", "", 0, 0, { 0 }, ANSWER_S, show_credentials,
+	    "all credentials and their states" },
+	{ "credential", " ID [enable|disable|reset|refresh]", 1, 2,
+	    { NULL, "enable|disable|reset|refresh" }, ANSWER_S,
+	    show_credential, "show one, or change its state" },
+	{ "models", "", 0, 0, { 0 }, ANSWER_S, show_models,
+	    "the models that are served" },
+	{ "sessions", "", 0, 0, { 0 }, ANSWER_S, show_sessions,
+	    "the sessions that are bound" },
+	{ "session", " ID", 1, 1, { 0 }, ANSWER_S, show_session,
+	    "one session, by its key or shortened id" },
+	{ "unbind", " session|credential ID", 2, 2,
+	    { "session|credential", NULL }, ANSWER_S, show_nothing,
+	    "forget bindings" },
+	{ "why", " REQUEST-ID", 1, 1, { 0 }, ANSWER_S, show_nothing,
+	    "how a request found its credential" },
+	{ "usage", "", 0, 0, { 0 }, ANSWER_S, show_nothing,
+	    "tokens and requests by day" },
+	{ "top", "", 0, 0, { 0 }, ANSWER_S, show_nothing,
+	    "what goes on, again and again" },
+	{ "reload", " [--dry-run]", 0, 1, { "--dry-run", NULL }, LONG_S,
+	    show_reload, "reload the configuration, as HUP does" },
+	{ "upgrade", "", 0, 0, { 0 }, LONG_S, show_nothing,
+	    "replace the program, as USR2 does" },
+	{ "reopen", "", 0, 0, { 0 }, ANSWER_S, show_nothing,
+	    "reopen the log files, as USR1 does" },
+	{ "drain", "", 0, 0, { 0 }, ANSWER_S, show_nothing,
+	    "begin to end when all is done, as QUIT does" },
+	{ "stop", "", 0, 0, { 0 }, ANSWER_S, show_nothing,
+	    "end within 5 seconds, as TERM does" },
+};
+
+struct call {
+	bool json;
+	char *socket; /* NULL: of the configuration */
+	const struct verb *verb;
+	char *const *args;
+	size_t nargs;
+};
+
+static void
+print_usage(FILE *out)
+{
+	char line[80];
+	size_t i;
+
+	(void)fputs("usage: fairleadctl [-j] [-s socket] verb\n", out);
+	for (i = 0; i < ARRAY_LEN(verbs); i++) {
+		(void)snprintf(line, sizeof(line), "%s%s", verbs[i].name,
+		    verbs[i].usage);
+		(void)fprintf(out, strlen(line) > 20 ?
+			"  %s\n                        %s\n" :
+			"  %-20s  %s\n",
+		    line, verbs[i].text);
+	}
+}
+
+static const struct verb *
+find_verb(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(verbs); i++) {
+		if (strcmp(verbs[i].name, name) == 0)
+			return &verbs[i];
+	}
+	return NULL;
+}
+
+static bool
+is_one_of(const char *words, const char *word)
+{
+	size_t len = strlen(word), n;
+
+	for (; *words != '\0'; words += n + (words[n] == '|')) {
+		n = strcspn(words, "|");
+		if (n == len && strncmp(words, word, n) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+arguments_fit(const struct call *call)
+{
+	const struct verb *v = call->verb;
+	size_t i;
+
+	if (call->nargs < v->min_args || call->nargs > v->max_args)
+		return false;
+	for (i = 0; i < call->nargs; i++) {
+		if (v->words[i] != NULL &&
+		    !is_one_of(v->words[i], call->args[i]))
+			return false;
+	}
+	return true;
+}
+
+/* CTL_DONE, or what to end with after what was said. */
+static int
+parse_verb(struct call *call, int argc, char **argv)
+{
+	if (argc == 0) {
+		print_usage(stderr);
+		return CTL_USAGE;
+	}
+	call->verb = find_verb(argv[0]);
+	if (call->verb == NULL) {
+		(void)fprintf(
+		    stderr, "fairleadctl: unknown verb \"%s\"\n", argv[0]);
+		print_usage(stderr);
+		return CTL_USAGE;
+	}
+	call->args = argv + 1;
+	call->nargs = (size_t)argc - 1;
+	if (!arguments_fit(call)) {
+		(void)fprintf(stderr, "usage: fairleadctl %s%s\n",
+		    call->verb->name, call->verb->usage);
+		return CTL_USAGE;
+	}
+	return CTL_DONE;
+}
+
+static int
+parse(struct call *call, int argc, char **argv)
+{
+	int letter;
+
+	/* The plus: what follows the verb is the verb's. */
+	while ((letter = getopt(argc, argv, "+hjs:")) != -1) {
+		switch (letter) {
+		case 'h':
+			print_usage(stdout);
+			exit(CTL_DONE);
+		case 'j':
+			call->json = true;
+			break;
+		case 's':
+			free(call->socket);
+			call->socket = xstrdup(optarg);
+			break;
+		default:
+			print_usage(stderr);
+			return CTL_USAGE;
+		}
+	}
+	return parse_verb(call, argc - optind, argv + optind);
+}
+
+/* In the runtime-dir of the configuration, if that can be read. */
+static char *
+find_socket(void)
+{
+	struct config_report report;
+	struct config *config;
+	char *path;
+
+	config_report_init(&report);
+	if (config_load(PATH_CONFIG, &config, &report) == 0)
+		path = xasprintf("%s/control.sock", config->runtime_dir);
+	else
+		path = xstrdup(DEFAULT_SOCKET);
+	config_free(config);
+	config_report_fini(&report);
+	return path;
+}
+
+/* The reason, for people and, with -j, for programs. */
+static int
+fail(const struct call *call, int status, const char *why)
+{
+	struct buf json = BUF_INIT(1 << 20);
+
+	(void)fprintf(stderr, "fairleadctl: %s\n", why);
+	if (call->json) {
+		buf_puts(&json, "{\"ok\":false,\"error\":");
+		buf_json_string(&json, why, strlen(why));
+		buf_puts(&json, ",\"schema\":1}");
+		(void)puts(buf_string(&json));
+	}
+	buf_fini(&json);
+	return status;
+}
+
+/* Why there is no answer. */
+static int
+fail_to_ask(const struct call *call, int rc)
+{
+	AUTO_FREE char *why = NULL;
+
+	if (rc == CLIENT_NOT_RUNNING) {
+		why = xasprintf("fairlead is not running (nobody listens on "
+				"%s)",
+		    call->socket);
+		return fail(call, CTL_NOT_RUNNING, why);
+	}
+	if (rc == CLIENT_NO_ANSWER)
+		return fail(call, CTL_FAILED, "fairlead gave no answer");
+	why = xasprintf("%s: %s", call->socket, strerror(-rc));
+	return fail(call, CTL_FAILED, why);
+}
+
+static int
+show(const struct call *call, const cJSON *answer, struct buf *text)
+{
+	const char *error =
+	    cJSON_GetStringValue(cJSON_GetObjectItem(answer, "error"));
+
+	if (error != NULL)
+		return fail(call, CTL_FAILED, error);
+	if (call->json)
+		(void)fputs(buf_string(text), stdout);
+	else
+		call->verb->show(answer);
+	return CTL_DONE;
+}
+
+static int
+run(struct call *call)
+{
+	struct buf text = BUF_INIT(ANSWER_MAX);
+	cJSON *answer;
+	int rc;
+
+	if (call->socket == NULL)
+		call->socket = find_socket();
+	rc = client_ask(call->socket, call->verb->name, call->args,
+	    call->nargs, call->verb->timeout_s, &text, &answer);
+	rc = rc == 0 ? show(call, answer, &text) : fail_to_ask(call, rc);
+	cJSON_Delete(answer);
+	buf_fini(&text);
+	return rc;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct call call = { 0 };
+	int status = parse(&call, argc, argv);
+
+	if (status == CTL_DONE)
+		status = run(&call);
+	free(call.socket);
+	return status;
+}

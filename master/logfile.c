@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+#include "master/logfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/alloc.h"
+#include "common/log.h"
+
+enum { NLOGS = IPC_LOG_USAGE + 1 };
+
+struct logfile {
+	struct {
+		char *path; /* "" where there is none */
+		int fd;
+	} logs[NLOGS];
+	int null; /* stderr of workers while the error log is syslog */
+	bool foreground;
+};
+
+static int
+open_log(const char *path, struct buf *why)
+{
+	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY,
+	    0640);
+
+	if (fd >= 0)
+		return fd;
+	fd = -errno;
+	buf_printf(why, "cannot open log file %s: %s", path, strerror(errno));
+	return fd;
+}
+
+static void
+close_all(const int *fds)
+{
+	int i;
+
+	for (i = 0; i < NLOGS; i++) {
+		if (fds[i] >= 0)
+			(void)close(fds[i]);
+	}
+}
+
+int
+logfile_reopen(struct logfile *l, struct buf *why)
+{
+	int fds[NLOGS] = { -1, -1, -1 };
+	int i, old;
+
+	for (i = 0; i < NLOGS; i++) {
+		if (*l->logs[i].path == '\0')
+			continue;
+		fds[i] = open_log(l->logs[i].path, why);
+		if (fds[i] < 0) {
+			old = fds[i];
+			close_all(fds);
+			return old;
+		}
+	}
+	for (i = 0; i < NLOGS; i++) {
+		old = l->logs[i].fd;
+		l->logs[i].fd = fds[i];
+		fds[i] = old;
+	}
+	close_all(fds);
+	return 0;
+}
+
+static bool
+is_syslog(const struct logfile *l)
+{
+	return !l->foreground && *l->logs[IPC_LOG_ERROR].path == '\0';
+}
+
+static int
+open_null(struct logfile *l, struct buf *why)
+{
+	l->null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (l->null >= 0)
+		return 0;
+	buf_printf(why, "cannot open /dev/null: %s", strerror(errno));
+	return -errno;
+}
+
+int
+logfile_open(const struct config *config, bool foreground,
+    struct logfile **out, struct buf *why)
+{
+	struct logfile *l = xcalloc(1, sizeof(*l));
+	int i, rc;
+
+	*out = NULL;
+	l->foreground = foreground;
+	l->null = -1;
+	l->logs[IPC_LOG_ERROR].path =
+	    xstrdup(foreground ? "" : config->log.file);
+	l->logs[IPC_LOG_ACCESS].path = xstrdup(config->log.access_file);
+	l->logs[IPC_LOG_USAGE].path = xstrdup(config->log.usage_file);
+	for (i = 0; i < NLOGS; i++)
+		l->logs[i].fd = -1;
+	rc = logfile_reopen(l, why);
+	if (rc == 0 && is_syslog(l))
+		rc = open_null(l, why);
+	if (rc < 0)
+		logfile_close(l);
+	else
+		*out = l;
+	return rc;
+}
+
+void
+logfile_close(struct logfile *l)
+{
+	int i;
+
+	if (l == NULL)
+		return;
+	for (i = 0; i < NLOGS; i++) {
+		if (l->logs[i].fd >= 0)
+			(void)close(l->logs[i].fd);
+		free(l->logs[i].path);
+	}
+	if (l->null >= 0)
+		(void)close(l->null);
+	free(l);
+}
+
+void
+logfile_apply(const struct logfile *l)
+{
+	int fd = l->logs[IPC_LOG_ERROR].fd;
+
+	if (l->foreground)
+		return;
+	/* What the C library or a sanitizer says of us goes there too. */
+	(void)dup2(is_syslog(l) ? l->null : fd, STDERR_FILENO);
+	if (is_syslog(l)) {
+		log_to_syslog();
+		return;
+	}
+	fd = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (fd >= 0)
+		log_to_fd(fd);
+}
+
+int
+logfile_stderr(const struct logfile *l)
+{
+	if (l->foreground)
+		return STDERR_FILENO;
+	return is_syslog(l) ? l->null : l->logs[IPC_LOG_ERROR].fd;
+}
+
+int
+logfile_fd(const struct logfile *l, enum ipc_log_kind kind)
+{
+	if (kind == IPC_LOG_ERROR && l->foreground)
+		return STDERR_FILENO;
+	return l->logs[kind].fd;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The log files: the master opens them and hands descriptors to the workers,
+ * so that a rotation is one signal and a full path is known in one process.
+ */
+#ifndef FL_MASTER_LOGFILE_H
+#define FL_MASTER_LOGFILE_H
+
+#include <stdbool.h>
+
+#include "common/attr.h"
+#include "common/buf.h"
+#include "common/config.h"
+#include "common/ipc.h"
+
+struct logfile;
+
+/*
+ * Opens what the configuration names. In the foreground the error log is
+ * stderr whatever it says; otherwise an empty log.file means syslog. 0, or
+ * -errno with the reason in why.
+ */
+int logfile_open(const struct config *config, bool foreground,
+    struct logfile **out, struct buf *why) MUST_CHECK;
+void logfile_close(struct logfile *logs);
+
+/* Makes this process log there from now on, stderr included. */
+void logfile_apply(const struct logfile *logs);
+
+/*
+ * Opens all files again. 0, or -errno with the reason, and then the old
+ * descriptors stay in use.
+ */
+int logfile_reopen(struct logfile *logs, struct buf *why) MUST_CHECK;
+
+/* What a worker is to use as stderr. Borrowed. */
+int logfile_stderr(const struct logfile *logs);
+
+/* What an IPC_LOG_FD message of that kind carries; -1: none. Borrowed. */
+int logfile_fd(const struct logfile *logs, enum ipc_log_kind kind);
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/* fairlead: what the command line asks for, and nothing else. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include <cjson/cJSON.h>
+#include <libconfig.h>
+#include <lmdb.h>
+
+#include "build.h"
+#include "common/config.h"
+#include "common/log.h"
+#include "master/master.h"
+#include "master/options.h"
+
+enum { STATUS_FAILED = 1, STATUS_USAGE = 2 };
+
+static int
+show_help(const struct options *options UNUSED)
+{
+	options_usage(stdout);
+	return 0;
+}
+
+static int
+show_versions(const struct options *options UNUSED)
+{
+	(void)printf("fairlead %s\nlibevent %s\nLMDB %d.%d.%d\n"
+		     "libconfig %d.%d.%d\ncJSON %s\n",
+	    FAIRLEAD_VERSION, event_get_version(), MDB_VERSION_MAJOR,
+	    MDB_VERSION_MINOR, MDB_VERSION_PATCH, LIBCONFIG_VER_MAJOR,
+	    LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION, cJSON_Version());
+	return 0;
+}
+
+/* Says all that is wrong; NULL if anything is. The caller frees. */
+static struct config *
+load(const struct options *options)
+{
+	struct config_report report;
+	struct config *config = NULL;
+	int rc;
+
+	config_report_init(&report);
+	rc = config_load(options->config_path, &config, &report);
+	(void)fputs(buf_string(&report.warnings), stderr);
+	if (rc < 0)
+		(void)fputs(buf_string(&report.errors), stderr);
+	config_report_fini(&report);
+	return config;
+}
+
+static int
+test_config(const struct options *options)
+{
+	struct config *config = load(options);
+
+	if (config == NULL)
+		return STATUS_FAILED;
+	(void)printf("configuration %s is ok\n", options->config_path);
+	config_free(config);
+	return 0;
+}
+
+static int
+dump_config(const struct options *options)
+{
+	struct buf text = BUF_INIT(64 << 20);
+	struct config *config = load(options);
+
+	if (config == NULL)
+		return STATUS_FAILED;
+	config_dump(config, CONFIG_DUMP_PEOPLE, &text);
+	(void)fputs(buf_string(&text), stdout);
+	buf_fini(&text);
+	config_free(config);
+	return 0;
+}
+
+static int
+run(const struct options *options)
+{
+	struct config *config = load(options);
+
+	return config != NULL ? master_run(options, config) : STATUS_FAILED;
+}
+
+static int (*const modes[])(const struct options *options) = {
+	[OPTIONS_RUN] = run,
+	[OPTIONS_TEST] = test_config,
+	[OPTIONS_DUMP] = dump_config,
+	[OPTIONS_VERSIONS] = show_versions,
+	[OPTIONS_HELP] = show_help,
+};
+
+/* Whatever is opened must never become stdin, stdout or stderr. */
+static void
+fill_standard_descriptors(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		(void)close(fd);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct options options;
+	int status;
+
+	fill_standard_descriptors();
+	log_init("master");
+	if (options_parse(&options, argc, argv) == OPTIONS_USAGE)
+		status = STATUS_USAGE;
+	else
+		status = modes[options.mode](&options);
+	options_fini(&options);
+	return status;
+}
