@@ -112,14 +112,14 @@ static uint16_t
 take_turn(const struct turn *turns, struct rank *ranks, size_t nranks,
     int64_t step, int64_t total)
 {
-	struct rank *best = NULL;
-	int64_t credit, best_credit = 0;
+	struct rank *best = ranks;
+	int64_t credit, best_credit = INT64_MIN;
 	uint16_t member, best_member = 0;
 
 	for (size_t i = 0; i < nranks; i++) {
 		credit = ranks[i].weight * step - total * ranks[i].rounds;
 		member = turns[ranks[i].first + ranks[i].next].member;
-		if (best == NULL || credit > best_credit ||
+		if (credit > best_credit ||
 		    (credit == best_credit && member < best_member)) {
 			best = &ranks[i];
 			best_credit = credit;

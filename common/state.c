@@ -454,8 +454,8 @@ weights_differ(const int32_t *weights, size_t n)
 }
 
 /*
- * The sequence of those who speak a dialect. Where the same members speak it
- * as another one, *twin, theirs is shared.
+ * The sequence of those who speak a dialect. Where the same members speak an
+ * earlier one, its twin, that one's is shared.
  */
 static struct state_sequence
 record_sequence(struct buf *b, const struct state_member *members, size_t n,

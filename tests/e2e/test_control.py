@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: MIT
+"""fairleadctl: what it says, and the status it ends with."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+
+import pytest
+
+from harness import (CLAUDE, OPENAI, FAIRLEADCTL, as_json, merged, pool,
+                     process_alive, read_events, wait_for)
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+
+def test_status(daemon, stub):
+    daemon.ask(CLAUDE, "hi")
+    data = daemon.status()
+    assert data["pid"] == daemon.pid
+    assert re.match(r"\d+\.\d+", data["version"])
+    assert data["generation"] >= 1 and data["uptime_s"] >= 0
+    assert data["reloads"] == {"ok": 0, "failed": 0}
+    assert data["requests_total"] >= 1
+    assert len(data["workers"]) == 2
+    for row in data["workers"]:
+        assert set(row) >= {"slot", "pid", "generation", "state",
+                            "requests", "streams", "connections"}
+        assert process_alive(row["pid"])
+    assert len(data["credentials"]) == 10
+    assert {"models", "sessions"} <= set(data)
+
+
+def test_credentials(daemon, stub):
+    for _ in range(4):
+        daemon.ask(CLAUDE, "hi")
+    stub.fault("status", code=403)
+    daemon.ask(CLAUDE, "hi")
+    rows = [row for row in daemon.credentials().values()
+            if row["provider"] == "claude"]
+    for row in rows:
+        assert set(row) >= {
+            "id", "provider", "label", "source", "state", "until", "reason",
+            "priority", "weight", "prefix", "models", "in_flight",
+            "sessions", "succeeded", "failed", "last_error", "expires",
+            "next_refresh"}
+        assert row["source"] == "config" and row["weight"] == 1
+    (bad,) = [row for row in rows if row["state"] == "blocked"]
+    assert TIME.fullmatch(bad["until"])
+    assert bad["failed"] == 1 and bad["last_error"]
+    assert sum(row["succeeded"] for row in rows) == 5
+
+
+def test_in_flight_is_counted(daemon, stub):
+    stub.fault("silent", secs=20)
+    with daemon.client() as client:
+        client.timeout = 0.3
+        with pytest.raises(OSError):
+            client.open("POST", OPENAI.path(), OPENAI.body("hi"))
+        wait_for(lambda: sum(row["in_flight"] for row in
+                             daemon.credentials().values()) == 1, 3)
+    wait_for(lambda: sum(row["in_flight"] for row in
+                         daemon.credentials().values()) == 0, 3)
+
+
+def test_sessions(make_daemon, stub):
+    daemon = make_daemon(merged(pool(stub, "claude"), {
+        "routing": {"session-affinity": True}}))
+    for name in ("one", "two"):
+        daemon.ask(CLAUDE, "hi", headers={"x-session-id": name})
+    data = daemon.sessions()
+    assert data["total"] == 2
+    assert sorted(data["by_credential"].values()) == [1, 1]
+    for row in data["sessions"]:
+        assert set(row) >= {"key", "source", "model", "credential",
+                            "age_s", "expires_s"}
+        assert row["model"] == "claude-stub"
+        assert 3500 < row["expires_s"] <= 3600 * 17 / 16 + 1
+        assert row["credential"] in data["by_credential"]
+
+
+def test_output_for_people(daemon, stub):
+    for verb in ("status", "credentials", "models", "sessions"):
+        done = daemon.ctl_run(verb)
+        assert done.returncode == 0, done
+        assert done.stdout.strip()
+        with pytest.raises(ValueError):
+            json.loads(done.stdout)
+
+
+def test_json_is_one_object_on_stdout(daemon):
+    for verb in ("status", "credentials", "models", "sessions", "reload",
+                 "reopen"):
+        done = daemon.ctl_run("-j", verb)
+        assert done.returncode == 0, done
+        assert json.loads(done.stdout)["schema"] == 1
+
+
+@pytest.mark.parametrize("argv", (
+    (), ("no-such-verb",), ("-Q", "status"), ("status", "surplus"),
+    ("reload", "--no-such")))
+def test_usage_errors_are_2(daemon, argv):
+    done = daemon.ctl_run(*argv)
+    assert done.returncode == 2, done
+    assert done.stderr
+
+
+def test_daemon_not_running_is_3(daemon):
+    daemon.stop()
+    for verb in ("status", "reload", "stop"):
+        done = daemon.ctl_run(verb)
+        assert done.returncode == 3, done
+        assert done.stderr
+
+
+def test_no_socket_at_all_is_3(tmp_path):
+    done = subprocess.run(
+        [str(FAIRLEADCTL), "-s", str(tmp_path / "none.sock"), "status"],
+        capture_output=True, text=True, check=False)
+    assert done.returncode == 3 and done.stderr
+
+
+def test_refused_is_1_with_the_reason(daemon):
+    daemon.config_file.write_text("workers = nonsense;\n")
+    done = daemon.ctl_run("reload")
+    assert done.returncode == 1
+    assert f"{daemon.config_file}:1: " in done.stdout + done.stderr
+    assert daemon.status()["reloads"] == {"ok": 0, "failed": 1}
+
+
+def test_private_files(daemon, stub):
+    daemon.ask(OPENAI, "hi", headers={"x-session-id": "s"})
+    assert stat.S_IMODE(daemon.socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE(daemon.state_dir.stat().st_mode) == 0o700
+    for path in daemon.state_dir.rglob("*"):
+        if path.is_file():
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    board = daemon.runtime_dir / "board"
+    assert stat.S_IMODE(board.stat().st_mode) & 0o077 == 0
+
+
+def test_control_socket_answers_while_workers_are_busy(daemon, stub):
+    stub.fault("pace", count=100, ms=20, times=4)
+    clients = [daemon.client() for _ in range(4)]
+    for client in clients:
+        client.open("POST", OPENAI.path(True), OPENAI.body("x", stream=True))
+    assert sum(row["streams"] for row in daemon.status()["workers"]) == 4
+    for client in clients:
+        client.close()
+
+
+def test_garbage_on_the_control_socket(daemon):
+    for data in (b"\0" * 100, b"GET / HTTP/1.1\r\n\r\n", b"{" * 10000,
+                 b"", b'{"verb":"status"', b"x" * 200000):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(2)
+            try:
+                sock.connect(str(daemon.socket))
+                sock.sendall(data)
+                sock.shutdown(socket.SHUT_WR)
+                sock.recv(65536)
+            except (TimeoutError, OSError):
+                pass
+    held = []
+    for _ in range(100):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(2)
+        try:
+            sock.connect(str(daemon.socket))
+        except OSError:
+            break
+        held.append(sock)
+    for sock in held:
+        sock.close()
+    wait_for(lambda: daemon.ctl_run("status").returncode == 0, 5)
+
+
+def test_stop_verb(daemon):
+    workers = daemon.worker_pids()
+    done = daemon.ctl_run("stop")
+    assert done.returncode == 0, done
+    assert daemon.wait_exit() == 0
+    assert not any(process_alive(pid) for pid in workers)
+    assert not daemon.pid_file.exists()
+
+
+@pytest.mark.parametrize("how", ("verb", "signal"))
+def test_drain_lets_streams_finish(daemon, stub, how):
+    stub.fault("pace", count=15, ms=100)
+    with daemon.client() as client:
+        response = client.open("POST", OPENAI.path(True),
+                               OPENAI.body("hi", stream=True))
+        if how == "verb":
+            daemon.ctl_run("drain")
+        else:
+            daemon.kill(signal.SIGQUIT)
+        frames = list(read_events(response))
+    assert OPENAI.complete(frames), frames
+    assert daemon.wait_exit() == 0
+
+
+def test_draining_refuses_new_connections(daemon, stub):
+    stub.fault("pace", count=30, ms=100)
+    with daemon.client() as client:
+        response = client.open("POST", OPENAI.path(True),
+                               OPENAI.body("hi", stream=True))
+        daemon.kill(signal.SIGQUIT)
+
+        def refused() -> bool:
+            try:
+                with daemon.client(timeout=1) as other:
+                    return other.get("/healthz").status == 503
+            except OSError:
+                return True
+
+        wait_for(refused, 5)
+        assert OPENAI.complete(list(read_events(response)))
+    assert daemon.wait_exit() == 0
+
+
+@pytest.mark.parametrize("number", (signal.SIGTERM, signal.SIGINT))
+def test_term_and_int_end_quickly(daemon, stub, number):
+    """A short drain, at most five seconds, streams or not."""
+    stub.fault("pace", count=1000, ms=100)
+    with daemon.client() as client:
+        client.open("POST", OPENAI.path(True),
+                    OPENAI.body("hi", stream=True))
+        workers = daemon.worker_pids()
+        daemon.kill(number)
+        assert daemon.wait_exit(9) == 0
+    wait_for(lambda: not any(map(process_alive, workers)), 3)
+
+
+def test_drain_timeout_ends_what_does_not_finish(make_daemon, stub):
+    daemon = make_daemon(merged(pool(stub, "openai"), {
+        "limits": {"drain-timeout": "1s"}}))
+    stub.fault("pace", count=1000, ms=100)
+    with daemon.client() as client:
+        response = client.open("POST", OPENAI.path(True),
+                               OPENAI.body("hi", stream=True))
+        daemon.kill(signal.SIGQUIT)
+        assert daemon.wait_exit(8) == 0
+        try:
+            frames = list(read_events(response))
+        except (OSError, http.client.HTTPException):
+            frames = []
+        assert not OPENAI.complete(frames)
+
+
+@pytest.mark.parametrize("how", ("signal", "verb"))
+def test_reopen_logs(make_daemon, stub, tmp_path, how):
+    names = {"file": "error.log", "access-file": "access.log",
+             "usage-file": "usage.log"}
+    paths = {key: tmp_path / "fl0" / name for key, name in names.items()}
+    daemon = make_daemon(merged(pool(stub, "openai"), {"log": {
+        key: str(path) for key, path in paths.items()}}))
+    assert daemon.ask(OPENAI, "hi").status == 200
+    access = paths["access-file"]
+    wait_for(lambda: access.read_text().count("\n") == 1, 5)
+    moved = {}
+    for key, path in paths.items():
+        moved[key] = path.with_suffix(".log.1")
+        path.rename(moved[key])
+    if how == "signal":
+        daemon.kill(signal.SIGUSR1)
+    else:
+        assert daemon.ctl_run("reopen").returncode == 0
+    wait_for(lambda: all(path.exists() for path in paths.values()), 5)
+
+    def new_one() -> bool:
+        assert daemon.ask(OPENAI, "hi").status == 200
+        return "chat/completions" in access.read_text()
+
+    wait_for(new_one, 5)
+    assert moved["access-file"].read_text().count("chat/completions") >= 1
+
+
+def test_access_log(make_daemon, stub, tmp_path):
+    path = tmp_path / "fl0" / "access.log"
+    daemon = make_daemon(merged(pool(stub, "openai"), {
+        "log": {"access-file": str(path)}}))
+    daemon.get("/healthz", key=None)
+    daemon.client().request("HEAD", "/")
+    answer = daemon.post("/v1/chat/completions?key=canary-secret&x=1",
+                         OPENAI.body("the prompt"))
+    request_id = dict(answer.headers).get("x-fairlead-request-id")
+    wait_for(lambda: "chat/completions" in path.read_text(), 2)
+    text = path.read_text()
+    assert "healthz" not in text and "HEAD" not in text
+    assert request_id in text and " 200 " in text
+    assert "canary" not in text and "the prompt" not in text
+    assert text.count("\n") == 1
+
+
+def test_usage_log(make_daemon, stub, tmp_path):
+    path = tmp_path / "fl0" / "usage.log"
+    daemon = make_daemon(merged(pool(stub), {
+        "log": {"usage-file": str(path)}}))
+    stub.fault("status", code=500)
+    answer = daemon.ask(CLAUDE, "hi")
+    wait_for(lambda: path.exists() and path.read_text().count("\n") == 2, 5)
+    first, second = map(json.loads, path.read_text().splitlines())
+    for row in (first, second):
+        assert set(row) >= {
+            "time", "request_id", "attempt", "dialect", "provider", "model",
+            "upstream_model", "credential", "client", "session", "stream",
+            "status", "failed", "outcome", "error", "latency_ms", "ttft_ms",
+            "tokens"}
+        assert TIME.fullmatch(row["time"])
+        assert row["request_id"] == dict(answer.headers)[
+            "x-fairlead-request-id"]
+    assert (first["attempt"], first["status"], first["failed"]) == (
+        1, 500, True)
+    assert (second["attempt"], second["outcome"]) == (2, "ok")
+    assert second["tokens"]["output"] == 8
+    assert "canary" not in path.read_text()
+
+
+def test_admin_page_and_metrics(daemon, stub):
+    daemon.ask(CLAUDE, "hi")
+    client = daemon.client(None)
+    client.port = daemon.admin_port
+    data = as_json(client.get("/status.json"))
+    assert data["schema"] == 1 and data["pid"] == daemon.pid
+    text = client.get("/metrics").body.decode()
+    assert re.search(r"^fairlead_requests_total\{.*\} 1", text, re.M)
+    assert "fairlead_build_info" in text
+    assert client.get("/").status == 200
+    assert client.post("/v1/messages", CLAUDE.body("hi")).status == 404
+    assert daemon.get("/metrics").status == 404
+
+
+def test_worker_count_follows_the_configuration(daemon, stub):
+    daemon.with_config(workers=4)
+    daemon.reload()
+    assert len(daemon.settled_workers(4)) == 4
+    daemon.with_config(workers=1)
+    daemon.reload()
+    assert len(daemon.settled_workers(1)) == 1
+    for _ in range(20):
+        assert daemon.ask(OPENAI, "hi").status == 200
+
+
+def test_running_as_root_without_a_user_is_one_warning(daemon):
+    if os.geteuid() != 0:
+        pytest.skip("not root")
+    assert daemon.log_count(r"(?i)\broot\b") == 1
