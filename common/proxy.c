@@ -153,6 +153,31 @@ proxy_env_fini(struct proxy_env *env)
 	*env = (struct proxy_env){ 0 };
 }
 
+void
+proxy_env_show(const struct proxy_env *env, struct buf *out)
+{
+	const struct {
+		const char *name, *value;
+	} rows[] = {
+		{ "HTTPS_PROXY", env->https },
+		{ "HTTP_PROXY", env->http },
+		{ "ALL_PROXY", env->all },
+	};
+	char shown[512];
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(rows); i++) {
+		if (*rows[i].value == '\0')
+			continue;
+		proxy_redact(rows[i].value, shown, sizeof(shown));
+		buf_printf(out, "# %s of the environment: %s\n",
+		    rows[i].name, shown);
+	}
+	if (out->len > 0 && *env->no_proxy != '\0')
+		buf_printf(out, "# NO_PROXY of the environment: %s\n",
+		    env->no_proxy);
+}
+
 static struct span
 host_of(struct span authority)
 {

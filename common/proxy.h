@@ -10,6 +10,8 @@
 
 #include <stddef.h>
 
+#include "common/buf.h"
+
 enum proxy_kind {
 	PROXY_INHERIT, /* empty */
 	PROXY_DIRECT,
@@ -35,6 +37,9 @@ struct proxy_env {
 
 void proxy_env_read(struct proxy_env *env);
 void proxy_env_fini(struct proxy_env *env);
+
+/* Comment lines of a configuration that say what was found, redacted. */
+void proxy_env_show(const struct proxy_env *env, struct buf *out);
 
 /*
  * The proxy for an upstream base URL: the credential's text, else the

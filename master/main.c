@@ -13,6 +13,7 @@
 #include "build.h"
 #include "common/config.h"
 #include "common/log.h"
+#include "common/proxy.h"
 #include "master/master.h"
 #include "master/options.h"
 
@@ -70,9 +71,13 @@ dump_config(const struct options *options)
 {
 	struct buf text = BUF_INIT(64 << 20);
 	struct config *config = load(options);
+	struct proxy_env env;
 
 	if (config == NULL)
 		return STATUS_FAILED;
+	proxy_env_read(&env);
+	proxy_env_show(&env, &text);
+	proxy_env_fini(&env);
 	config_dump(config, CONFIG_DUMP_PEOPLE, &text);
 	(void)fputs(buf_string(&text), stdout);
 	buf_fini(&text);
