@@ -71,9 +71,15 @@ logfile_reopen(struct logfile *l, struct buf *why)
 }
 
 static bool
+has_file(const struct logfile *l)
+{
+	return *l->logs[IPC_LOG_ERROR].path != '\0';
+}
+
+static bool
 is_syslog(const struct logfile *l)
 {
-	return !l->foreground && *l->logs[IPC_LOG_ERROR].path == '\0';
+	return !has_file(l) && !l->foreground;
 }
 
 static int
@@ -96,8 +102,7 @@ logfile_open(const struct config *config, bool foreground,
 	*out = NULL;
 	l->foreground = foreground;
 	l->null = -1;
-	l->logs[IPC_LOG_ERROR].path =
-	    xstrdup(foreground ? "" : config->log.file);
+	l->logs[IPC_LOG_ERROR].path = xstrdup(config->log.file);
 	l->logs[IPC_LOG_ACCESS].path = xstrdup(config->log.access_file);
 	l->logs[IPC_LOG_USAGE].path = xstrdup(config->log.usage_file);
 	for (i = 0; i < NLOGS; i++)
@@ -132,12 +137,11 @@ logfile_close(struct logfile *l)
 void
 logfile_apply(const struct logfile *l)
 {
-	int fd = l->logs[IPC_LOG_ERROR].fd;
+	int fd = logfile_stderr(l);
 
-	if (l->foreground)
-		return;
 	/* What the C library or a sanitizer says of us goes there too. */
-	(void)dup2(is_syslog(l) ? l->null : fd, STDERR_FILENO);
+	if (!l->foreground)
+		(void)dup2(fd, STDERR_FILENO);
 	if (is_syslog(l)) {
 		log_to_syslog();
 		return;
@@ -150,15 +154,15 @@ logfile_apply(const struct logfile *l)
 int
 logfile_stderr(const struct logfile *l)
 {
-	if (l->foreground)
-		return STDERR_FILENO;
-	return is_syslog(l) ? l->null : l->logs[IPC_LOG_ERROR].fd;
+	if (has_file(l))
+		return l->logs[IPC_LOG_ERROR].fd;
+	return is_syslog(l) ? l->null : STDERR_FILENO;
 }
 
 int
 logfile_fd(const struct logfile *l, enum ipc_log_kind kind)
 {
-	if (kind == IPC_LOG_ERROR && l->foreground)
+	if (kind == IPC_LOG_ERROR && !has_file(l) && !is_syslog(l))
 		return STDERR_FILENO;
 	return l->logs[kind].fd;
 }

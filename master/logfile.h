@@ -16,15 +16,14 @@
 struct logfile;
 
 /*
- * Opens what the configuration names. In the foreground the error log is
- * stderr whatever it says; otherwise an empty log.file means syslog. 0, or
- * -errno with the reason in why.
+ * Opens what the configuration names. An empty log.file means stderr in the
+ * foreground, and syslog otherwise. 0, or -errno with the reason in why.
  */
 int logfile_open(const struct config *config, bool foreground,
     struct logfile **out, struct buf *why) MUST_CHECK;
 void logfile_close(struct logfile *logs);
 
-/* Makes this process log there from now on, stderr included. */
+/* Makes this process log there from now on; in the background stderr too. */
 void logfile_apply(const struct logfile *logs);
 
 /*

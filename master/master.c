@@ -142,11 +142,20 @@ master_started(struct master *m)
 	daemonize_ready(&m->ready);
 }
 
+static bool
+logs_to_a_file(const struct master *m)
+{
+	return m->logs != NULL &&
+	    logfile_fd(m->logs, IPC_LOG_ERROR) != STDERR_FILENO;
+}
+
 void
 master_start_failed(struct master *m, const char *why)
 {
 	if (m->state == MASTER_STARTING) {
 		log_error("cannot start: %s", why);
+		if (m->options->foreground && logs_to_a_file(m))
+			(void)fprintf(stderr, "fairlead: %s\n", why);
 		keep_failure(m, why);
 		m->exit_status = 1;
 	}

@@ -492,8 +492,7 @@ class Daemon:
         self.pid_file = self.runtime_dir / "fairlead.pid"
         self.socket = self.runtime_dir / "control.sock"
         self.env: dict[str, str] = {}
-        self.expect_deaths = False
-        self.allow_log: list[str] = []
+        self.closers: list[Callable[[], None]] = []
         self.outputs: list[str] = []
         self.proc: subprocess.Popen | None = None
         self.forked_pid: int | None = None
@@ -628,6 +627,9 @@ class Daemon:
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Stop it as an operator does; it must end by itself, and well."""
+        for close in self.closers:
+            close()
+        self.closers = []
         if not self.running():
             return
         workers = self.worker_pids()
@@ -803,9 +805,7 @@ class Daemon:
             error = failed
             with contextlib.suppress(OSError):
                 self.kill9()
-        print(f"---- {self.config_file}\n"
-              f"{self.config_file.read_text(encoding='utf-8')}"
-              f"---- log\n{self.log_text()}---- end of log")
+        print(f"---- {self.log_file}\n{self.log_text()}---- end of log")
         found = self.complaints()
         if error:
             raise error

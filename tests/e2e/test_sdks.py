@@ -18,20 +18,27 @@ HELLO = "Hello from account "
 
 
 def openai_client(daemon, key: str = CLIENT_KEY, **more) -> openai.OpenAI:
-    return openai.OpenAI(base_url=daemon.url + "/v1", api_key=key,
-                         max_retries=0, timeout=30 * SLOW, **more)
+    client = openai.OpenAI(base_url=daemon.url + "/v1", api_key=key,
+                           timeout=30 * SLOW, **{"max_retries": 0, **more})
+    daemon.closers.append(client.close)
+    return client
 
 
-def claude_client(daemon, key: str = CLIENT_KEY,
+def claude_client(daemon, key: str | None = CLIENT_KEY,
                   **more) -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=daemon.url, api_key=key,
-                               max_retries=0, timeout=30 * SLOW, **more)
+    client = anthropic.Anthropic(base_url=daemon.url, api_key=key,
+                                 max_retries=0, timeout=30 * SLOW, **more)
+    daemon.closers.append(client.close)
+    return client
 
 
 def gemini_client(daemon, key: str = CLIENT_KEY,
-                  version: str = "v1beta") -> genai.Client:
-    return genai.Client(api_key=key, http_options=types.HttpOptions(
+                  version: str | None = "v1beta") -> genai.Client:
+    """It is closed with the daemon; unreferenced it would close itself."""
+    client = genai.Client(api_key=key, http_options=types.HttpOptions(
         base_url=daemon.url, api_version=version))
+    daemon.closers.append(client.close)
+    return client
 
 
 def say(text: str = "hi", role: str = "user") -> dict:
@@ -186,11 +193,11 @@ def test_claude_count_tokens_is_the_providers(shared_daemon, stub):
 
 
 def test_claude_auth_token_and_beta(shared_daemon, stub):
-    client = anthropic.Anthropic(base_url=shared_daemon.url,
-                                 auth_token=CLIENT_KEY, max_retries=0)
+    client = claude_client(shared_daemon, None, auth_token=CLIENT_KEY)
     answer = client.beta.messages.create(
         model="claude-stub", max_tokens=9, messages=[say()],
-        betas=["context-management-2025-06-27"])
+        betas=["context-management-2025-06-27"],
+        extra_query={"beta": "true"})
     assert answer.content[0].text.startswith(HELLO)
     assert stub.log[-1]["query"] == "beta=true"
 
@@ -298,8 +305,7 @@ def test_sdk_retry_meets_a_ready_pool(make_daemon, stub):
     """The SDK waits what we say, and then it works."""
     daemon = make_daemon(pool(stub, "openai", count=1))
     stub.fault("status", code=429, headers={"retry-after": "1"})
-    client = openai.OpenAI(base_url=daemon.url + "/v1", api_key=CLIENT_KEY,
-                           max_retries=2)
+    client = openai_client(daemon, max_retries=2)
     answer = client.chat.completions.create(model="gpt-stub",
                                             messages=[say()])
     assert answer.choices[0].message.content.startswith(HELLO)

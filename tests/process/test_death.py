@@ -63,7 +63,6 @@ def test_killed_worker_takes_only_its_own_streams(make_daemon, stub):
     for _ in range(20):
         assert daemon.ask(OPENAI, "hi").status == 200
     assert daemon.log_count(rf"\b{victim}\b.*(died|killed|signal)") >= 1
-    daemon.allow_log.append("died")
 
 
 def test_new_connections_succeed_while_a_worker_is_away(make_daemon, stub):

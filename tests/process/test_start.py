@@ -184,8 +184,8 @@ def test_another_boot_starts_with_fresh_sessions(make_daemon, stub):
                 encoding="ascii").read().strip().encode()
     daemon.kill9()
     changed = 0
-    for path in list(daemon.state_dir.rglob("*.mdb")) + [
-            daemon.runtime_dir / "board"]:
+    for path in [path for path in daemon.state_dir.rglob("*")
+                 if path.is_file()] + [daemon.runtime_dir / "board"]:
         data = path.read_bytes()
         if boot in data:
             other = b"00000000-0000-4000-8000-000000000000"

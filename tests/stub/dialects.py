@@ -46,10 +46,12 @@ def without_marks(value: Any) -> Any:
 
 @dataclass
 class Event:
-    """One frame of a stream; `content` marks what a caller would show."""
+    """One frame of a stream: `content` marks what a caller would show, and
+    `opens` what comes before it but is more than the preamble."""
     data: Any
     name: str = ""
     content: bool = False
+    opens: bool = False
 
 
 @dataclass
@@ -102,11 +104,11 @@ class Dialect:
     def error(self, status: int, message: str) -> dict:
         raise NotImplementedError
 
-    def error_event(self, message: str) -> Event:
+    def error_event(self, message: str, reply: Reply) -> Event:
         """The error frame this provider sends inside a stream."""
         raise NotImplementedError
 
-    def overloaded(self) -> Event:
+    def overloaded(self, reply: Reply) -> Event:
         raise NotImplementedError
 
     def overloaded_answer(self) -> dict:
@@ -206,12 +208,12 @@ class Claude(Dialect):
                           "message": message},
                 "request_id": "req_stub"}
 
-    def error_event(self, message):
+    def error_event(self, message, reply):
         return Event({"type": "error",
                       "error": {"type": "api_error", "message": message}},
                      "error")
 
-    def overloaded(self):
+    def overloaded(self, reply):
         return Event({"type": "error",
                       "error": {"type": "overloaded_error",
                                 "message": "Overloaded"}}, "error")
@@ -317,11 +319,11 @@ class OpenAI(Dialect):
                           "type": ERROR_TYPES.get(status, "server_error"),
                           "param": None, "code": None}}
 
-    def error_event(self, message):
+    def error_event(self, message, reply):
         return Event({"error": {"message": message, "type": "server_error",
                                 "param": None, "code": None}})
 
-    def overloaded(self):
+    def overloaded(self, reply):
         return Event({"error": {"message": "The server is overloaded",
                                 "type": "server_error", "param": None,
                                 "code": "overloaded"}})
@@ -408,6 +410,7 @@ class Responses(Dialect):
               response=self._response(call, reply, "in_progress"))
         event("response.output_item.added", output_index=0,
               item=self._item(reply, False))
+        out[-1].opens = True
         event("response.content_part.added", part=self._part(""), **place)
         for piece in reply.pieces:
             event("response.output_text.delta", True, delta=piece,
@@ -438,23 +441,20 @@ class Responses(Dialect):
                           "type": ERROR_TYPES.get(status, "server_error"),
                           "param": None, "code": None}}
 
-    def _failed(self, code: str, message: str) -> Event:
+    def _failed(self, code: str, message: str, reply: Reply) -> Event:
+        response = {"id": "resp_" + reply.ident, "object": "response",
+                    "created_at": reply.created, "status": "failed",
+                    "output": [], "model": reply.model, "tools": [],
+                    "tool_choice": "auto", "parallel_tool_calls": True,
+                    "error": {"code": code, "message": message}}
         return Event({"type": "response.failed", "sequence_number": 2,
-                      "response": {"id": "resp_failed", "object": "response",
-                                   "created_at": 1700000000,
-                                   "status": "failed", "output": [],
-                                   "model": "stub", "tools": [],
-                                   "tool_choice": "auto",
-                                   "parallel_tool_calls": True,
-                                   "error": {"code": code,
-                                             "message": message}}},
-                     "response.failed")
+                      "response": response}, "response.failed")
 
-    def error_event(self, message):
-        return self._failed("server_error", message)
+    def error_event(self, message, reply):
+        return self._failed("server_error", message, reply)
 
-    def overloaded(self):
-        return self._failed("server_is_overloaded", "Overloaded")
+    def overloaded(self, reply):
+        return self._failed("server_is_overloaded", "Overloaded", reply)
 
 
 RPC_STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED",
@@ -522,10 +522,10 @@ class Gemini(Dialect):
         return {"error": {"code": status, "message": message,
                           "status": RPC_STATUS.get(status, "UNKNOWN")}}
 
-    def error_event(self, message):
+    def error_event(self, message, reply):
         return Event(self.error(500, message))
 
-    def overloaded(self):
+    def overloaded(self, reply):
         return Event(self.error(503, "The model is overloaded."))
 
     def overloaded_answer(self):

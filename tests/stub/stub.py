@@ -587,8 +587,8 @@ class Stub:
             await self._frame(ex, self._error_event(ex))
             return True
         sent = 0
-        first = next((i for i, event in enumerate(events) if event.content),
-                     len(events))
+        first = next((i for i, event in enumerate(events)
+                      if event.content or event.opens), len(events))
         after = ex.opt("after", 2)
         for index, event in enumerate(events):
             if index == first and ex.kind == "huge":
@@ -609,6 +609,7 @@ class Stub:
 
     async def _midway(self, ex: Exchange) -> bool:
         """The fault that waits for `after` content events; False ends it."""
+        assert ex.reply
         if ex.kind == "drop_mid":
             self._break(ex)
             return False
@@ -618,7 +619,7 @@ class Stub:
             await self._frame(ex, self._error_event(ex))
             return False
         if ex.kind == "overloaded":
-            await self._frame(ex, ex.dialect.overloaded())
+            await self._frame(ex, ex.dialect.overloaded(ex.reply))
             return False
         if ex.kind == "stall_mid":
             await ex.conn.sleep(ex.opt("secs", 1))
@@ -630,7 +631,9 @@ class Stub:
         return True
 
     def _error_event(self, ex: Exchange) -> Event:
-        return ex.dialect.error_event(ex.opt("message", "stub broke"))
+        assert ex.reply
+        return ex.dialect.error_event(ex.opt("message", "stub broke"),
+                                      ex.reply)
 
     async def _frame(self, ex: Exchange, event: Event) -> None:
         await ex.conn.send_chunk(ex.dialect.frame(event))

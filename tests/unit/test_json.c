@@ -96,8 +96,8 @@ outcome_of_nested(unsigned depth, bool objects)
 	unsigned i;
 
 	for (i = 0; i < depth; i++)
-		p += sprintf(p, "%s", objects ? "{\"a\":" : "[");
-	p += sprintf(p, "1");
+		p = stpcpy(p, objects ? "{\"a\":" : "[");
+	*p++ = '1';
 	for (i = 0; i < depth; i++)
 		*p++ = objects ? '}' : ']';
 	return outcome_of(text, (size_t)(p - text));
