@@ -201,7 +201,7 @@ json_set_member(const char *text, size_t len, const char *key,
     const char *value, struct buf *out)
 {
 	const char *end = text + len;
-	struct members m;
+	struct members m = { 0 };
 	int rc;
 
 	rc = check(text, len);
