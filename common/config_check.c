@@ -5,9 +5,11 @@
  */
 #include "common/config.h"
 
+#include <errno.h>
 #include <regex.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "build.h"
@@ -40,14 +42,16 @@ replace(char **s, const char *value)
 }
 
 static void
-resolve_defaults(struct config *c, const config_t *parsed)
+resolve_defaults(struct config *c)
 {
 	long cpus;
 
-	c->auth_dir_given = at(parsed, "auth-dir") != NULL;
-	c->models_file_given = at(parsed, "models-file") != NULL;
-	if (!c->models_file_given)
+	if (*c->models_file == '\0')
 		replace(&c->models_file, PATH_MODELS);
+	/* To name the default is no more than to leave it as it is. */
+	c->auth_dir_given =
+	    strcmp(c->auth_dir, config_default("auth-dir")) != 0;
+	c->models_file_given = strcmp(c->models_file, PATH_MODELS) != 0;
 	if (c->workers == 0) {
 		cpus = sysconf(_SC_NPROCESSORS_ONLN);
 		c->workers = cpus < 1 ? 1 : cpus > 64 ? 64 : (int)cpus;
@@ -141,6 +145,24 @@ check_paths(
 			config_error(l, at(parsed, dirs[i].path),
 			    "\"%s\" must be an absolute path", dirs[i].path);
 	}
+}
+
+/* A default may be absent, and is a warning then; what was named may not. */
+static void
+check_sources(
+    struct config_loader *l, const struct config *c, const config_t *parsed)
+{
+	struct stat st;
+
+	if (c->auth_dir_given && *c->auth_dir != '\0' &&
+	    (stat(c->auth_dir, &st) < 0 || !S_ISDIR(st.st_mode)))
+		config_error(l, at(parsed, "auth-dir"),
+		    "\"auth-dir\": \"%s\" is no directory", c->auth_dir);
+	if (c->models_file_given && *c->models_file != '\0' &&
+	    access(c->models_file, R_OK) < 0)
+		config_error(l, at(parsed, "models-file"),
+		    "\"models-file\": cannot read \"%s\": %s", c->models_file,
+		    strerror(errno));
 }
 
 static void
@@ -312,10 +334,11 @@ check_oauth(struct config_loader *l, struct config *c, const config_t *parsed)
 void
 config_check(struct config_loader *l, struct config *c, const config_t *parsed)
 {
-	resolve_defaults(c, parsed);
+	resolve_defaults(c);
 	check_clients(l, c, parsed, check_listen(l, c, parsed));
 	check_admin(l, c, parsed);
 	check_paths(l, c, parsed);
+	check_sources(l, c, parsed);
 	check_routing(l, c, parsed);
 	if (proxy_parse(c->proxy_url) == PROXY_INVALID)
 		config_error(l, at(parsed, "proxy-url"),

@@ -154,6 +154,12 @@ find_row(const struct config_table *table, const char *path)
 	return NULL;
 }
 
+const char *
+config_default(const char *key)
+{
+	return find_row(&config_settings, key)->def;
+}
+
 /* Whether a path is a group that only joins others: "limits". */
 static bool
 joins_rows(const struct config_table *table, const char *path)

@@ -63,6 +63,9 @@ struct config_row {
 
 extern const struct config_table config_settings;
 
+/* The default of a setting, as it would be written. */
+const char *config_default(const char *key);
+
 /* Scalars (config_scalar.c). */
 extern const struct config_type config_string_type, config_url_type,
     config_prefix_type, config_encoding_type, config_bool_type,

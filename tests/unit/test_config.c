@@ -161,6 +161,8 @@ static const struct {
 	{ "proxy-url = \"bad-value\";", "\"proxy-url\" must be", ":2:" },
 	{ "admin-listen = \"0.0.0.0:1\";", "set \"admin-key\"", ":2:" },
 	{ "state-dir = \"here\";", "must be an absolute path", ":2:" },
+	{ "auth-dir = \"/nowhere\";", "\"/nowhere\" is no directory", ":2:" },
+	{ "models-file = \"/nowhere\";", "cannot read \"/nowhere\"", ":2:" },
 	{ "workers = ;", "syntax error", ":2" },
 };
 
@@ -304,7 +306,7 @@ static const struct {
 	    "" },
 	{ "", "limits = { body = \"1M\"; };", CONFIG_EFFECT_WORKERS,
 	    "limits.body" },
-	{ "", "auth-dir = \"/x\";", CONFIG_EFFECT_MASTER, "auth-dir" },
+	{ "", "auth-dir = \"/tmp\";", CONFIG_EFFECT_MASTER, "auth-dir" },
 	{ "", "state-dir = \"/x\";", CONFIG_EFFECT_RESTART, "state-dir" },
 	{ "claude-api-key = ( { api-key = \"canary-1\"; } );",
 	    "claude-api-key = ( { api-key = \"canary-2\"; } );",
