@@ -165,6 +165,13 @@ static const struct shape gemini_shape = {
 	openai_tail,
 };
 
+static const struct shape *const shapes[DIALECT_MAX] = {
+	[DIALECT_OPENAI] = &openai_shape,
+	[DIALECT_RESPONSES] = &openai_shape,
+	[DIALECT_CLAUDE] = &claude_shape,
+	[DIALECT_GEMINI] = &gemini_shape,
+};
+
 static int
 add_route(void *ctx, const struct state_route *r)
 {
@@ -210,7 +217,8 @@ read_list(struct worker *w, struct buf *b, const struct shape *shape)
 }
 
 static int
-read_one(struct worker *w, struct buf *b, struct span model)
+read_one(struct worker *w, struct buf *b, const struct shape *shape,
+    struct span model)
 {
 	const struct state_route *r;
 	MDB_txn *txn;
@@ -222,7 +230,7 @@ read_one(struct worker *w, struct buf *b, struct span model)
 	if (rc == 0 && !r->listed)
 		rc = -ENOENT;
 	if (rc == 0)
-		gemini_model(b, r);
+		shape->model(b, r);
 	store_read_end(&w->store_state);
 	return rc;
 }
@@ -248,42 +256,21 @@ answer(struct exchange *x, struct buf *b, int rc)
 	buf_fini(b);
 }
 
-static void
-answer_list(struct exchange *x, const struct shape *shape)
+void
+models_list(struct exchange *x)
 {
 	struct buf b = BUF_INIT(LIST_MAX);
-	int rc = read_list(x->worker, &b, shape);
+	int rc = read_list(x->worker, &b, shapes[x->route.dialect]);
 
 	answer(x, &b, rc);
 }
 
-static bool
-is_claude_client(const struct http_head *head)
-{
-	return http_head_get(head, "anthropic-version").len > 0 ||
-	       span_starts(
-		   http_head_get(head, "user-agent"), SPAN("claude-cli"));
-}
-
 void
-models_list_openai(struct exchange *x)
-{
-	answer_list(
-	    x, is_claude_client(&x->head) ? &claude_shape : &openai_shape);
-}
-
-void
-models_list_gemini(struct exchange *x)
-{
-	answer_list(x, &gemini_shape);
-}
-
-void
-models_list_gemini_one(struct exchange *x)
+models_list_one(struct exchange *x)
 {
 	struct buf b = BUF_INIT(LIST_MAX);
 	struct span model = { x->route.model, x->route.model_len };
-	int rc = read_one(x->worker, &b, model);
+	int rc = read_one(x->worker, &b, shapes[x->route.dialect], model);
 
 	answer(x, &b, rc);
 }

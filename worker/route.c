@@ -11,7 +11,32 @@
 
 enum { GET = BIT(HTTP_GET), HEAD = BIT(HTTP_HEAD), POST = BIT(HTTP_POST) };
 
-/* A row with a suffix stands in front of the bare id of the same prefix. */
+/*
+ * Gemini's methods, and the models of all dialects, in the shape that the
+ * client knows. A suffix stands in front of the bare id of the same prefix.
+ */
+#define GEMINI_METHOD(root, method, what, streams)                             \
+	{                                                                      \
+		.path = root "/", .suffix = method, .methods = POST,           \
+		.dialect = DIALECT_GEMINI, .operation = what,                  \
+		.needs_key = true, .stream = streams                           \
+	}
+#define GEMINI_ROWS(root)                                                      \
+	GEMINI_METHOD(root, ":generateContent", OPERATION_GENERATE, false),    \
+	    GEMINI_METHOD(root, ":streamGenerateContent",                      \
+		OPERATION_STREAM_GENERATE, true),                              \
+	    GEMINI_METHOD(                                                     \
+		root, ":countTokens", OPERATION_GEMINI_COUNT, false),          \
+	    { .path = root "/",                                                \
+		    .suffix = "",                                              \
+		    .methods = GET,                                            \
+		    .kind = ROUTE_MODEL,                                       \
+		    .needs_key = true },                                       \
+	{                                                                      \
+		.path = root, .methods = GET, .kind = ROUTE_MODELS,            \
+		.needs_key = true                                              \
+	}
+
 static const struct route_row rows[] = {
 	{ .path = "/v1/chat/completions",
 	    .methods = POST,
@@ -60,40 +85,8 @@ static const struct route_row rows[] = {
 	    .dialect = DIALECT_RESPONSES,
 	    .operation = OPERATION_COMPACT,
 	    .needs_key = true },
-	{ .path = "/v1beta/models/",
-	    .suffix = ":generateContent",
-	    .methods = POST,
-	    .dialect = DIALECT_GEMINI,
-	    .operation = OPERATION_GENERATE,
-	    .needs_key = true },
-	{ .path = "/v1beta/models/",
-	    .suffix = ":streamGenerateContent",
-	    .methods = POST,
-	    .dialect = DIALECT_GEMINI,
-	    .operation = OPERATION_STREAM_GENERATE,
-	    .needs_key = true,
-	    .stream = true },
-	{ .path = "/v1beta/models/",
-	    .suffix = ":countTokens",
-	    .methods = POST,
-	    .dialect = DIALECT_GEMINI,
-	    .operation = OPERATION_GEMINI_COUNT,
-	    .needs_key = true },
-	{ .path = "/v1beta/models/",
-	    .suffix = "",
-	    .methods = GET,
-	    .kind = ROUTE_GEMINI_MODEL,
-	    .dialect = DIALECT_GEMINI,
-	    .needs_key = true },
-	{ .path = "/v1beta/models",
-	    .methods = GET,
-	    .kind = ROUTE_GEMINI_MODELS,
-	    .dialect = DIALECT_GEMINI,
-	    .needs_key = true },
-	{ .path = "/v1/models",
-	    .methods = GET,
-	    .kind = ROUTE_MODELS,
-	    .needs_key = true },
+	GEMINI_ROWS("/v1beta/models"),
+	GEMINI_ROWS("/v1/models"),
 	{ .path = "/healthz", .methods = GET | HEAD, .kind = ROUTE_HEALTH },
 	{ .path = "/", .methods = GET, .kind = ROUTE_BANNER },
 	{ .path = "/", .methods = HEAD, .kind = ROUTE_PROBE },

@@ -22,9 +22,8 @@ enum { ROUTE_MODEL_MAX = 256 };
 /* What answers: the forwarding machinery, or one of our own small answers. */
 enum route_kind {
 	ROUTE_FORWARD,       /* operation and dialect say what */
-	ROUTE_MODELS,        /* GET /v1/models, shape by headers */
-	ROUTE_GEMINI_MODELS, /* GET /v1beta/models */
-	ROUTE_GEMINI_MODEL,  /* GET /v1beta/models/{id} */
+	ROUTE_MODELS, /* the list of models, in the client's shape */
+	ROUTE_MODEL,  /* one of them */
 	ROUTE_HEALTH,
 	ROUTE_BANNER,
 	ROUTE_PROBE /* 200 with an empty body */

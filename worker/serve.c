@@ -43,9 +43,8 @@ serve_probe(struct exchange *x)
 
 static void (*const servers[])(struct exchange *x) = {
 	[ROUTE_FORWARD] = relay_start,
-	[ROUTE_MODELS] = models_list_openai,
-	[ROUTE_GEMINI_MODELS] = models_list_gemini,
-	[ROUTE_GEMINI_MODEL] = models_list_gemini_one,
+	[ROUTE_MODELS] = models_list,
+	[ROUTE_MODEL] = models_list_one,
 	[ROUTE_HEALTH] = serve_health,
 	[ROUTE_BANNER] = serve_banner,
 	[ROUTE_PROBE] = serve_probe,

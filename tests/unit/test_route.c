@@ -75,6 +75,8 @@ requests_are_forwarded_as_operations(void **state)
 		    OPERATION_STREAM_GENERATE, true, "m" },
 		{ "/v1beta/models/m:countTokens", G, OPERATION_GEMINI_COUNT,
 		    false, "m" },
+		{ "/v1/models/m:generateContent", G, OPERATION_GENERATE, false,
+		    "m" },
 	};
 	struct route_match m;
 	size_t i;
@@ -103,8 +105,9 @@ own_answers_have_their_paths(void **state)
 		bool needs_key;
 	} rows[] = {
 		{ "GET", "/v1/models?limit=1000", ROUTE_MODELS, true },
-		{ "GET", "/v1beta/models", ROUTE_GEMINI_MODELS, true },
-		{ "GET", "/v1beta/models/m", ROUTE_GEMINI_MODEL, true },
+		{ "GET", "/v1/models/m", ROUTE_MODEL, true },
+		{ "GET", "/v1beta/models", ROUTE_MODELS, true },
+		{ "GET", "/v1beta/models/m", ROUTE_MODEL, true },
 		{ "GET", "/healthz", ROUTE_HEALTH, false },
 		{ "HEAD", "/healthz", ROUTE_HEALTH, false },
 		{ "GET", "/", ROUTE_BANNER, false },
@@ -145,7 +148,7 @@ paths_match_literally(void **state)
 		"/v1beta/models/:generateContent",
 		"/v1beta/models/m:makeCoffee",
 		"/v1beta/models/m:generateContent/",
-		"/v1/models/m:generateContent",
+		"/v1/models/m:makeCoffee",
 		"/healthz/",
 		"/api/hello/x",
 		"/metrics",
@@ -248,7 +251,7 @@ model_ids_are_decoded(void **state)
 		snprintf(
 		    target, sizeof(target), "/v1beta/models/%s", rows[i].raw);
 		assert_int_equal(match("GET", target, &m), ROUTE_MATCH);
-		assert_int_equal(m.row->kind, ROUTE_GEMINI_MODEL);
+		assert_int_equal(m.row->kind, ROUTE_MODEL);
 		assert_string_equal(m.model, rows[i].model);
 	}
 }
