@@ -131,32 +131,22 @@ append(struct body *b, const char *p, size_t len)
 }
 
 /*
- * One run of the decoder. At the limit it still runs, for what ends a coding
- * (a checksum) becomes no byte of the body; a byte that does is too many.
+ * Room for at most n decoded bytes. At the limit there is room for one that
+ * may not come: what ends a coding (a checksum) must still be read.
  */
 static enum body_result
-decode_once(
-    struct body *b, const char *p, size_t len, size_t *taken, size_t *made)
+decode_room(struct body *b, size_t n, char *spill, char **to, size_t *room)
 {
 	enum body_result result = grow(b);
-	enum decoder_result rc;
-	char spill;
 
 	if (result == BODY_TOO_LARGE) {
-		rc = decoder_run(b->decoder, p, len, taken, &spill, 1, made);
-		b->full = false;
-		if (rc != DECODER_BAD && *made > 0)
-			return BODY_TOO_LARGE;
-	} else if (result == BODY_MORE) {
-		rc = decoder_run(b->decoder, p, len, taken, b->data + b->len,
-		    b->cap - b->len, made);
-		b->len += *made;
-		b->full = b->len == b->cap;
-	} else {
-		return result;
+		*to = spill;
+		*room = 1;
+		return BODY_MORE;
 	}
-	b->ended = rc == DECODER_END;
-	return rc == DECODER_BAD ? BODY_BAD_ENCODING : BODY_MORE;
+	*to = b->data + b->len;
+	*room = b->cap - b->len < n ? b->cap - b->len : n;
+	return result;
 }
 
 /*
@@ -166,19 +156,27 @@ decode_once(
 static enum body_result
 decode(struct body *b, const char *p, size_t len, size_t *used)
 {
-	size_t taken, made, slice = 0;
+	size_t taken, made, room, slice = 0;
 	enum body_result result;
+	enum decoder_result rc;
+	char spill, *to;
 
 	*used = 0;
 	do {
-		result = decode_once(b, p + *used, len - *used, &taken, &made);
+		result = decode_room(b, BODY_SLICE - slice, &spill, &to, &room);
 		if (result != BODY_MORE)
 			return result;
+		rc = decoder_run(b->decoder, p + *used, len - *used, &taken, to,
+		    room, &made);
+		if (rc == DECODER_BAD)
+			return BODY_BAD_ENCODING;
+		if (to == &spill && made > 0)
+			return BODY_TOO_LARGE;
 		*used += taken;
+		b->len += made;
 		slice += made;
-		if (b->ended)
-			return *used == len ? BODY_MORE : BODY_BAD_ENCODING;
-		if (*used == len && !b->full)
+		b->ended = rc == DECODER_END;
+		if (*used == len && (b->ended || made < room))
 			return BODY_MORE;
 	} while (slice < BODY_SLICE);
 	return BODY_YIELD;

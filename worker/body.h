@@ -44,7 +44,6 @@ struct body {
 	size_t plain; /* input at hand that is out of its chunks already */
 	bool last;    /* so is all there will be */
 	struct decoder *decoder; /* NULL: identity */
-	bool full;               /* it filled the room, and may hold more */
 	bool ended;              /* its coding is complete */
 	bool waits;              /* it goes on without input */
 };

@@ -105,92 +105,22 @@ next_turn(struct conn *c)
 
 /* ---- writing */
 
-/* false: the socket is broken. */
-static bool
-flush(struct conn *c)
-{
-	ssize_t n;
-
-	while (c->writable && conn_queued(c) > 0) {
-		n = send(c->fd, c->out.data + c->out_off, conn_queued(c),
-		    MSG_NOSIGNAL);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno != EAGAIN)
-			return false;
-		if (n < 0) {
-			c->writable = false;
-			break;
-		}
-		c->out_off += (size_t)n;
-		c->sent += (uint64_t)n;
-	}
-	if (conn_queued(c) == 0) {
-		c->out_off = 0;
-		buf_fini(&c->out);
-	}
-	return true;
-}
-
 /* A client that takes nothing from here on until the deadline is cut off. */
 static void
 watch_progress(struct conn *c)
 {
-	c->sent_mark = c->sent;
+	c->sent_mark = c->out.sent;
 	set_deadline(c, config_of(c)->limits.stream_idle_timeout_ms);
-}
-
-static void
-queue_rest(struct conn *c, const struct iovec *iov, int n, size_t skip)
-{
-	int i;
-
-	if (c->out_off > 0) {
-		buf_consume(&c->out, c->out_off);
-		c->out_off = 0;
-	}
-	for (i = 0; i < n; i++) {
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		buf_append(&c->out, (const char *)iov[i].iov_base + skip,
-		    iov[i].iov_len - skip);
-		skip = 0;
-	}
-}
-
-/* Bytes that went out at once; -1: the socket is broken. */
-static ssize_t
-send_now(struct conn *c, const struct iovec *iov, int n)
-{
-	struct msghdr msg = { .msg_iovlen = (size_t)n };
-	ssize_t sent;
-
-	if (conn_queued(c) > 0 || !c->writable)
-		return 0;
-	memcpy(&msg.msg_iov, &iov, sizeof(iov));
-	sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
-	if (sent < 0 && errno == EAGAIN)
-		c->writable = false;
-	if (sent < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -1;
-	c->sent += (uint64_t)sent;
-	return sent;
 }
 
 void
 conn_send(struct conn *c, const struct iovec *iov, int n)
 {
 	bool was_empty = conn_queued(c) == 0;
-	ssize_t sent;
 
 	if (c->broken)
 		return;
-	sent = send_now(c, iov, n);
-	if (sent >= 0)
-		queue_rest(c, iov, n, (size_t)sent);
-	if (sent < 0 || c->out.failed) {
+	if (sendq_write(&c->out, iov, n) < 0) {
 		conn_fail(c);
 		return;
 	}
@@ -198,7 +128,7 @@ conn_send(struct conn *c, const struct iovec *iov, int n)
 		return;
 	if (was_empty && c->state == CONN_WORKING)
 		watch_progress(c);
-	if (c->writable)
+	if (c->out.writable)
 		event_active(&c->again, EV_TIMEOUT, 0);
 }
 
@@ -297,6 +227,23 @@ in_reserve(struct conn *c, size_t cap)
 	return cap <= c->in_cap || in_resize(c, cap);
 }
 
+/*
+ * What of the body went through the room behind the head is in the body now.
+ * An answer can take long: the room is not kept for it.
+ */
+static void
+in_drop_body(struct conn *c)
+{
+	size_t head = c->x->head.size;
+	size_t more = c->in_len - c->in_next;
+
+	memmove(c->in + head, c->in + c->in_next, more);
+	c->in_next = head;
+	c->in_len = head + more;
+	if (c->in_cap > IN_FIRST)
+		(void)in_resize(c, c->in_len);
+}
+
 static void
 refuse(struct conn *c, enum respond_error error, const char *why)
 {
@@ -327,9 +274,7 @@ serve_whole(struct conn *c)
 	c->state = CONN_WORKING;
 	x->body = c->body.data;
 	x->body_len = c->body.len;
-	/* An answer can take long: the room for staging is not kept for it. */
-	if (c->in_cap > c->in_len && c->in_cap > IN_FIRST)
-		(void)in_resize(c, c->in_len);
+	in_drop_body(c);
 	watch_progress(c);
 	serve_request(x);
 	return STEP_ON;
@@ -510,7 +455,7 @@ step_body(struct conn *c)
 	char *to;
 
 	/* An interim answer may wait for the socket. */
-	if (!flush(c)) {
+	if (sendq_flush(&c->out) < 0) {
 		conn_close(c);
 		return STEP_WAIT;
 	}
@@ -588,7 +533,7 @@ conn_close(struct conn *c)
 	(void)event_del(&c->again);
 	(void)close(c->fd);
 	free(c->in);
-	buf_fini(&c->out);
+	sendq_fini(&c->out);
 	TAILQ_REMOVE(&cs->live, c, link);
 	TAILQ_INSERT_TAIL(&cs->dead, c, link);
 	event_active(&cs->reaper, EV_TIMEOUT, 0);
@@ -659,7 +604,7 @@ next_request(struct conn *c)
 static enum step
 step_flush(struct conn *c)
 {
-	if (!flush(c)) {
+	if (sendq_flush(&c->out) < 0) {
 		conn_close(c);
 		return STEP_WAIT;
 	}
@@ -696,7 +641,7 @@ is_reset(const struct conn *c)
 static enum step
 step_working(struct conn *c)
 {
-	if (c->hangup || is_reset(c) || !flush(c)) {
+	if (c->hangup || is_reset(c) || sendq_flush(&c->out) < 0) {
 		conn_close(c);
 		return STEP_WAIT;
 	}
@@ -741,7 +686,7 @@ on_event(evutil_socket_t fd UNUSED, short what, void *arg)
 	if ((what & EV_READ) != 0)
 		c->readable = true;
 	if ((what & EV_WRITE) != 0)
-		c->writable = true;
+		c->out.writable = true;
 	if ((what & EV_CLOSED) != 0)
 		c->hangup = true;
 	conn_run(c);
@@ -757,7 +702,7 @@ on_again(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 static void
 expire_answer(struct conn *c)
 {
-	if (conn_queued(c) > 0 && c->sent == c->sent_mark)
+	if (conn_queued(c) > 0 && c->out.sent == c->sent_mark)
 		conn_close(c);
 	else
 		watch_progress(c);
@@ -853,7 +798,7 @@ conn_open(struct worker *w, int fd, bool admin)
 	c->state = CONN_IDLE;
 	c->admin = admin;
 	c->over_limit = cs->count >= cs->limit;
-	buf_init(&c->out, OUT_MAX);
+	sendq_init(&c->out, fd, OUT_MAX);
 	TAILQ_INSERT_TAIL(&cs->live, c, link);
 	cs->count++;
 	atomic_fetch_add(&w->slot->connections, 1);

@@ -19,9 +19,9 @@
 #include <event2/event_struct.h>
 
 #include "common/attr.h"
-#include "common/buf.h"
 #include "worker/body.h"
 #include "worker/exchange.h"
+#include "worker/sendq.h"
 #include "worker/worker.h"
 
 enum conn_state {
@@ -48,8 +48,7 @@ struct conn {
 	size_t budget;       /* bytes that this turn may still take in */
 	bool running;        /* conn_run() is on the stack */
 	bool readable;       /* the last read did not empty the socket */
-	bool writable;
-	bool hangup;     /* the client has shut its side */
+	bool hangup;         /* the client has shut its side */
 	bool broken;     /* the socket is, or a part of an answer was lost */
 	bool closing;    /* close when the current answer is out */
 	bool over_limit; /* beyond limits.connections: answers 503 */
@@ -60,6 +59,7 @@ struct conn {
 	bool unframed;      /* it ends with the connection */
 	bool head_only;     /* the answer to a HEAD has no body */
 	bool cut;           /* it ends before it is whole */
+	int64_t left;       /* of its body; -1: not announced */
 	bool want_writable; /* the relay waits for the queue to fall */
 
 	char *in; /* the head, and what was read beyond it */
@@ -68,10 +68,8 @@ struct conn {
 	struct body body;
 	uint64_t body_mark; /* progress since the deadline was last moved */
 
-	struct buf out;     /* what the socket did not take */
-	size_t out_off;     /* sent of it */
-	uint64_t sent;      /* bytes of answers written ... */
-	uint64_t sent_mark; /* ... when the deadline was last moved */
+	struct sendq out;
+	uint64_t sent_mark; /* out.sent when the deadline was last moved */
 
 	struct exchange *x; /* from the first byte of a request on */
 	TAILQ_ENTRY(conn) link;
@@ -101,7 +99,7 @@ void conn_answered(struct conn *c);
  */
 void conn_break(struct conn *c);
 
-/* Writes what is queued and iov behind it; copies what does not go out. */
+/* Answer bytes, in order; copies what the socket does not take. */
 void conn_send(struct conn *c, const struct iovec *iov, int n);
 
 /* For exchange.c: a part of the answer cannot be sent; closes next turn. */
@@ -111,7 +109,7 @@ void conn_fail(struct conn *c);
 static inline size_t
 conn_queued(const struct conn *c)
 {
-	return c->out.len - c->out_off;
+	return sendq_waiting(&c->out);
 }
 
 /* The connection of an exchange. */

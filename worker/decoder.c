@@ -12,6 +12,7 @@ struct coding {
 	struct span name;
 	int (*open)(struct decoder *d);
 	void (*close)(struct decoder *d);
+	bool (*restart)(struct decoder *d); /* for the next member */
 	enum decoder_result (*run)(struct decoder *d, const char *in,
 	    size_t in_len, size_t *used, char *out, size_t room, size_t *made);
 };
@@ -38,6 +39,12 @@ static void
 gzip_close(struct decoder *d)
 {
 	(void)inflateEnd(&d->gzip);
+}
+
+static bool
+gzip_restart(struct decoder *d)
+{
+	return inflateReset(&d->gzip) == Z_OK;
 }
 
 static enum decoder_result
@@ -78,6 +85,13 @@ zstd_close(struct decoder *d)
 	(void)ZSTD_freeDStream(d->zstd);
 }
 
+/* Behind the end of a frame it looks for the next one by itself. */
+static bool
+zstd_restart(struct decoder *d UNUSED)
+{
+	return true;
+}
+
 static enum decoder_result
 zstd_run(struct decoder *d, const char *in, size_t in_len, size_t *used,
     char *out, size_t room, size_t *made)
@@ -94,9 +108,9 @@ zstd_run(struct decoder *d, const char *in, size_t in_len, size_t *used,
 }
 
 static const struct coding codings[] = {
-	{ { "gzip", 4 }, gzip_open, gzip_close, gzip_run },
-	{ { "x-gzip", 6 }, gzip_open, gzip_close, gzip_run },
-	{ { "zstd", 4 }, zstd_open, zstd_close, zstd_run },
+	{ { "gzip", 4 }, gzip_open, gzip_close, gzip_restart, gzip_run },
+	{ { "x-gzip", 6 }, gzip_open, gzip_close, gzip_restart, gzip_run },
+	{ { "zstd", 4 }, zstd_open, zstd_close, zstd_restart, zstd_run },
 };
 
 int
@@ -143,8 +157,10 @@ decoder_run(struct decoder *d, const char *in, size_t in_len, size_t *used,
 
 	*used = 0;
 	*made = 0;
-	if (d->ended)
-		return in_len == 0 ? DECODER_END : DECODER_BAD;
+	if (d->ended && in_len == 0)
+		return DECODER_END;
+	if (d->ended && !d->coding->restart(d))
+		return DECODER_BAD;
 	result = d->coding->run(d, in, in_len, used, out, room, made);
 	d->ended = result == DECODER_END;
 	return result;

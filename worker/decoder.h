@@ -17,7 +17,7 @@ struct decoder;
 
 enum decoder_result {
 	DECODER_MORE, /* wants input, or room for output */
-	DECODER_END,  /* the coding is complete */
+	DECODER_END,  /* the coding is complete, if no other member follows */
 	DECODER_BAD
 };
 
@@ -31,11 +31,12 @@ int decoder_new(struct span coding, struct decoder **out) MUST_CHECK;
 void decoder_free(struct decoder *d);
 
 /*
- * Decodes from in to out; *used and *made say how much. Bytes after the end
- * of the coding are not used.
+ * Decodes from in to out; *used and *made say how much. What follows the end
+ * is not used: it is another member of the same coding (RFC 1952 2.2, RFC
+ * 8878 3), and the next call begins with it.
  */
-enum decoder_result decoder_run(struct decoder *d, const char *in,
-    size_t in_len, size_t *used, char *out, size_t room,
-    size_t *made) MUST_CHECK;
+enum decoder_result
+decoder_run(struct decoder *d, const char *in, size_t in_len, size_t *used,
+    char *out, size_t room, size_t *made) MUST_CHECK;
 
 #endif

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/buf.h"
 #include "worker/conn.h"
 #include "worker/dialect.h"
 
@@ -84,6 +85,7 @@ make_head(struct buf *head, struct exchange *x, int status,
 
 	decide_closing(x, c);
 	c->chunked = false;
+	c->left = content_length;
 	c->head_only = x->head.method == HTTP_HEAD;
 	buf_printf(
 	    head, "HTTP/1.1 %d %s\r\n", status, dialect_status_phrase(status));
@@ -160,19 +162,33 @@ send_chunk(struct conn *c, const struct iovec *iov, int n, size_t len)
 	conn_send(c, framed, n + 2);
 }
 
+static void
+send_body(struct conn *c, const struct iovec *iov, int n)
+{
+	size_t len = total(iov, n);
+
+	if (len == 0 || c->head_only)
+		return;
+	if (c->chunked) {
+		send_chunk(c, iov, n, len);
+	} else if (c->left < 0) {
+		conn_send(c, iov, n);
+	} else if (len <= (size_t)c->left) {
+		c->left -= (int64_t)len;
+		conn_send(c, iov, n);
+	} else {
+		/* It would be taken for the next answer. */
+		conn_fail(c);
+	}
+}
+
 size_t
 exchange_write(struct exchange *x, const struct iovec *iov, int n)
 {
 	struct conn *c = conn_of(x);
-	size_t len = total(iov, n);
 	size_t waiting;
 
-	if (len > 0 && !c->head_only) {
-		if (c->chunked)
-			send_chunk(c, iov, n, len);
-		else
-			conn_send(c, iov, n);
-	}
+	send_body(c, iov, n);
 	waiting = conn_queued(c);
 	if (waiting >= EXCHANGE_HIGH)
 		c->want_writable = true;
@@ -186,6 +202,10 @@ exchange_finish(struct exchange *x)
 	struct conn *c = conn_of(x);
 	struct iovec iov = { last, sizeof(last) - 1 };
 
+	if (c->left > 0 && !c->head_only) {
+		conn_break(c);
+		return;
+	}
 	if (c->chunked && !c->head_only)
 		conn_send(c, &iov, 1);
 	conn_answered(c);

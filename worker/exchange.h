@@ -57,7 +57,8 @@ exchange_answer(struct exchange *x, int status, const struct header *headers,
 
 /*
  * The head of an answer whose body follows by exchange_write: content_length
- * -1 means chunked (HTTP/1.1) or until close (HTTP/1.0).
+ * -1 means chunked (HTTP/1.1) or until close (HTTP/1.0). A body that turns out
+ * longer or shorter than it says is a broken answer.
  */
 void exchange_open(struct exchange *x, int status, const struct header *headers,
     size_t nheaders, int64_t content_length);

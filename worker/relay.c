@@ -50,6 +50,9 @@ relay_free(struct relay *r)
 		reply_clear(r->last);
 	free(r->last);
 	free(r->excluded);
+	free(r->expected);
+	free(r->asked);
+	free(r->model);
 	free(r);
 }
 
@@ -261,8 +264,9 @@ min(int64_t a, int64_t b)
 }
 
 /*
- * Deadlines only move away as bytes come, so the timer is left alone then: it
- * fires early, finds nothing due and is set again.
+ * Deadlines move away as bytes come, and the timer is left alone then: it
+ * fires early, finds nothing due and is set again. Whoever makes one come
+ * nearer calls this.
  */
 void
 relay_arm(struct relay *r)

@@ -510,10 +510,15 @@ on_data(void *ctx, const char *p, size_t len)
 {
 	struct relay *r = ctx;
 
+	bool first = r->attempt.first_us == 0;
+
 	r->heard_us = clock_mono_us();
-	if (r->attempt.first_us == 0)
+	if (first)
 		r->attempt.first_us = r->heard_us;
 	answers[r->answer].data(r, p, len);
+	/* Another limit holds from the first byte on, maybe a shorter one. */
+	if (first)
+		relay_arm(r);
 }
 
 static void
@@ -522,9 +527,12 @@ on_done(void *ctx, enum upstream_end end, const char *detail)
 	struct relay *r = ctx;
 
 	r->attempt.ended = true;
-	if (end != UPSTREAM_COMPLETE)
-		log_debug("attempt %u of %s: %s", r->attempt.number,
-		    r->x->request_id, detail);
+	if (end != UPSTREAM_COMPLETE) {
+		log_set_request(r->x->request_id);
+		log_info(
+		    "credential \"%s\": %s", r->attempt.credential, detail);
+		log_set_request(NULL);
+	}
 	if (r->answer != ANSWER_NONE)
 		answers[r->answer].done(r, end);
 	else if (end == UPSTREAM_STALE && !r->stale_once)

@@ -67,13 +67,12 @@ struct relay {
 	enum relay_state state;
 
 	/* What was asked. */
-	char asked[FACTS_MODEL_BYTES + 1]; /* the model as spelled */
-	struct span asked_span;
-	char model[FACTS_MODEL_BYTES + 1]; /* canonical */
-	bool stream;                       /* the client wants one */
-	bool counted;                      /* among the streams of the board */
-	bool pings; /* silence may be filled: it wants events */
-	bool codex; /* the client is Codex */
+	char *asked;  /* the model as spelled */
+	char *model;  /* canonical */
+	bool stream;  /* the client wants one */
+	bool counted; /* among the streams of the board */
+	bool pings;   /* silence may be filled: it wants events */
+	bool codex;   /* the client is Codex */
 	struct rewrite_places places;
 	bool has_session, has_alias;
 	struct binding_key session, alias;
@@ -89,12 +88,12 @@ struct relay {
 	bool unbound;       /* failures that cost nothing: leave the session */
 	uint32_t *excluded; /* slots */
 	size_t nexcluded, excluded_cap;
-	char expected[BINDING_ID_MAX]; /* failed last, at its cost; or "" */
-	unsigned pauses;               /* before the same credential again */
-	int64_t again_us;              /* when that is; 0: it is not due */
-	enum pick_decision decision;   /* of the first pick */
-	struct reply *last;            /* the last error, if any */
-	int64_t retry_at_ms;           /* the first of them is back; 0: none */
+	char *expected;   /* the credential that failed last, at its cost */
+	unsigned pauses;  /* before the same credential again */
+	int64_t again_us; /* when that is; 0: it is not due */
+	enum pick_decision decision; /* of the first pick */
+	struct reply *last;          /* the last error, if any */
+	int64_t retry_at_ms;         /* the first of them is back; 0: none */
 
 	/* What comes back. */
 	enum answer_kind answer;

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "common/alloc.h"
 #include "common/model_name.h"
 #include "worker/dialect.h"
 
@@ -49,14 +50,11 @@ take_model(struct relay *r, const struct facts *f)
 	bool in_path = route->model_len > 0;
 	struct model_name name;
 
-	(void)str_copy(
-	    r->asked, sizeof(r->asked), in_path ? route->model : f->model);
-	r->asked_span = span_of(r->asked);
-	name = model_name_split(r->asked_span);
+	r->asked = xstrdup(in_path ? route->model : f->model);
+	name = model_name_split(span_of(r->asked));
 	if (name.key.len == 0)
 		return refuse(r, RESPOND_MODEL_REQUIRED);
-	memcpy(r->model, name.key.p, name.key.len);
-	r->model[name.key.len] = '\0';
+	r->model = xstrndup(name.key.p, name.key.len);
 	return true;
 }
 

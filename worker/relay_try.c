@@ -26,8 +26,7 @@ write_usage(struct relay *r, enum attempt_end end, int status,
     const struct usage_tokens *tokens)
 {
 	const struct attempt *a = &r->attempt;
-	const char *error =
-	    end != ATTEMPT_OK && r->last != NULL ? r->last->message : "";
+	bool failed = end != ATTEMPT_OK && end != ATTEMPT_CLIENT_GONE;
 	struct usage_record record = {
 		.attempt = a->number,
 		.provider = a->provider,
@@ -38,7 +37,7 @@ write_usage(struct relay *r, enum attempt_end end, int status,
 		.stream = r->stream,
 		.status = status,
 		.end = end,
-		.error = error,
+		.error = failed && r->last != NULL ? r->last->message : "",
 		.latency_us = clock_mono_us() - a->start_us,
 		.ttft_us = a->first_us != 0 ? a->first_us - a->start_us : -1,
 		.has_tokens = tokens != NULL,
@@ -85,7 +84,7 @@ start(struct relay *r, const struct state_credential *c,
 		.x = r->x,
 		.credential = c,
 		.model = m,
-		.asked = r->asked_span,
+		.asked = span_of(r->asked),
 		.places = &r->places,
 		.stream = r->stream,
 		.number = r->attempts + 1,
@@ -144,7 +143,7 @@ pick_and_start(struct relay *r, int64_t *until_ms, int *refusal)
 		.session_short = r->session_short,
 		.excluded = r->excluded,
 		.nexcluded = r->nexcluded,
-		.expected = r->expected[0] != '\0' ? r->expected : NULL,
+		.expected = r->expected,
 		.now_ms = clock_now_ms(),
 	};
 	struct pick p;
@@ -322,7 +321,8 @@ enum next {
 
 /*
  * The budget of a request. Rounds over credentials that were asked before
- * (request-retry, max-retry-interval) begin where this says NEXT_TELL.
+ * (request-retry, max-retry-interval) begin where this says NEXT_TELL, and the
+ * refresh of a token that was refused where a 401 would be NEXT_OTHER.
  */
 static enum next
 next_step(const struct relay *r, const struct outcome *o)
@@ -346,9 +346,10 @@ ask_other(struct relay *r, const struct outcome *o)
 	exclude(r, r->attempt.slot);
 	r->spent++;
 	r->pauses = 0;
+	free(r->expected);
+	r->expected = NULL;
 	if (o->reason != COOL_NONE)
-		(void)str_copy(
-		    r->expected, sizeof(r->expected), r->attempt.credential);
+		r->expected = xstrdup(r->attempt.credential);
 	else
 		r->unbound = true;
 	relay_try(r);

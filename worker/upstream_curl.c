@@ -29,8 +29,12 @@
 
 enum {
 	HEAD_MAX = 64 * 1024,
-	/* libcurl reads at most 100 times its buffer of 16 KB per wake-up. */
-	CHUNKS_MAX = 4 * 1024 * 1024,
+	/*
+	 * As much is collected in one wake-up; libcurl would go on for 100
+	 * times its buffer of 16 KB, which is what a stalled client costs.
+	 */
+	CHUNKS_FULL = 48 * 1024,
+	CHUNKS_MAX = 256 * 1024,
 	SPARE_MAX = 64 * 1024, /* a larger buffer is not kept for the next */
 	IDLE_MAX = 64,         /* easy handles kept: 22 KB each */
 	IDLE_MIN = 4,
@@ -55,6 +59,7 @@ struct upstream_call {
 	bool head_whole;
 	bool head_told;
 	bool too_large;
+	bool stopped; /* libcurl reads no more of it for now */
 	bool paused;
 	bool ended;
 	bool dirty;
@@ -146,6 +151,24 @@ on_head_line(char *line, size_t size, size_t count, void *arg)
 	return call_head_line(arg, line, size * count);
 }
 
+static void
+call_stop(struct upstream_call *call)
+{
+	if (call->stopped || call->handle == NULL)
+		return;
+	call->stopped = true;
+	(void)curl_easy_pause(call->handle->easy, CURLPAUSE_RECV);
+}
+
+/* libcurl may hand out at once what it kept, and the call is dirty again. */
+static void
+call_go_on(struct upstream_call *call)
+{
+	call->stopped = false;
+	if (call->handle != NULL)
+		(void)curl_easy_pause(call->handle->easy, CURLPAUSE_CONT);
+}
+
 static size_t
 call_chunk(struct upstream_call *call, const char *p, size_t len)
 {
@@ -157,6 +180,8 @@ call_chunk(struct upstream_call *call, const char *p, size_t len)
 	}
 	buf_append(&call->chunks, p, len);
 	call_touch(call);
+	if (call->chunks.len >= CHUNKS_FULL)
+		call_stop(call);
 	return call->chunks.failed ? 0 : len;
 }
 
@@ -261,16 +286,29 @@ tell_chunks(struct upstream_call *call)
 	}
 }
 
+/* They have gone out for good, and a stream may last. */
+static void
+call_free_headers(struct upstream_call *call)
+{
+	if (call->handle != NULL)
+		handle_forget_headers(call->handle);
+	free(call->headers);
+	call->headers = NULL;
+}
+
 static void
 call_tell(struct upstream_call *call)
 {
 	call->telling = true;
 	if (call->head_whole && !call->head_told) {
 		call->head_told = true;
+		call_free_headers(call);
 		call->events.head(call->ctx, call->status);
 	}
 	if (!call->gone && !call->paused && call->chunks.len > 0)
 		tell_chunks(call);
+	if (!call->gone && !call->paused && call->stopped)
+		call_go_on(call);
 	if (!call->gone && call->ended && call->chunks.len == 0) {
 		call->gone = true;
 		call->events.done(call->ctx, call->end, call->detail);
@@ -445,11 +483,10 @@ upstream_sent_bytes(const struct upstream_call *call)
 void
 upstream_pause(struct upstream_call *call)
 {
-	if (call->paused || call->gone)
+	if (call->gone)
 		return;
 	call->paused = true;
-	if (call->handle != NULL)
-		(void)curl_easy_pause(call->handle->easy, CURLPAUSE_RECV);
+	call_stop(call);
 }
 
 void
@@ -458,9 +495,6 @@ upstream_resume(struct upstream_call *call)
 	if (!call->paused || call->gone)
 		return;
 	call->paused = false;
-	if (call->handle != NULL)
-		(void)curl_easy_pause(call->handle->easy, CURLPAUSE_CONT);
-	/* libcurl may hand out at once what it kept, and tell nobody. */
 	call_touch(call);
 	event_active(call->upstream->tell_event, EV_TIMEOUT, 0);
 }

@@ -69,13 +69,19 @@ handle_get(struct handle_pool *pool)
 }
 
 void
+handle_forget_headers(struct handle *h)
+{
+	(void)curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, NULL);
+}
+
+void
 handle_put(struct handle_pool *pool, struct handle *h)
 {
 	if (pool->nidle >= IDLE_MAX) {
 		handle_free(h);
 		return;
 	}
-	(void)curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, NULL);
+	handle_forget_headers(h);
 	(void)curl_easy_setopt(h->easy, CURLOPT_POSTFIELDS, NULL);
 	SLIST_INSERT_HEAD(&pool->idle, h, link);
 	pool->nidle++;

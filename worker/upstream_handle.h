@@ -58,6 +58,9 @@ void handle_put(struct handle_pool *pool, struct handle *h);
 int handle_load(struct handle *h, const struct upstream_request *req,
     struct curl_slist *headers, void *owner) MUST_CHECK;
 
+/* The answer has begun: the headers of handle_load() are needed no more. */
+void handle_forget_headers(struct handle *h);
+
 void *handle_owner(CURL *easy);
 
 /* The headers of a request for handle_load(), one block for free(3). */

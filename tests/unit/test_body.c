@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -259,6 +260,141 @@ chunks_are_taken_apart(void **state)
 	assert_memory_equal(f->body.data, "hello world", 11);
 }
 
+/* Puts f->coded into chunks of that size, with more behind the last one. */
+static void
+chunk_coded(struct fixture *f, size_t size)
+{
+	static char plain[sizeof(f->coded)];
+	size_t at, n, len = f->coded_len;
+
+	memcpy(plain, f->coded, len);
+	f->coded_len = 0;
+	for (at = 0; at < len; at += n) {
+		n = len - at < size ? len - at : size;
+		f->coded_len +=
+		    (size_t)snprintf(f->coded + f->coded_len, 32, "%zx\r\n", n);
+		memcpy(f->coded + f->coded_len, plain + at, n);
+		memcpy(f->coded + f->coded_len + n, "\r\n", 2);
+		f->coded_len += n + 2;
+	}
+	f->coded_len +=
+	    (size_t)snprintf(f->coded + f->coded_len, 32, "0\r\n\r\nGET /");
+}
+
+static void
+chunks_of_a_coding_yield_and_lose_nothing(void **state)
+{
+	static const size_t pieces[] = { 1, 77, TEXT };
+	static const size_t chunks[] = { 1, 900, TEXT };
+	struct fixture *f = *state;
+	size_t i, k, at, used, n;
+	enum body_result result;
+	unsigned yields;
+
+	memset(f->text, 'x', TEXT);
+	for (i = 0; i < ARRAY_LEN(pieces); i++) {
+		for (k = 0; k < ARRAY_LEN(chunks); k++) {
+			code_gzip(f, TEXT);
+			chunk_coded(f, chunks[k]);
+			parse(f, "Transfer-Encoding: chunked\r\n"
+				 "Content-Encoding: gzip\r\n");
+			result = body_begin(&f->body, &f->worker, &f->head);
+			assert_int_equal(result, BODY_MORE);
+			for (at = yields = 0; result != BODY_DONE; at += used) {
+				n = f->coded_len - at;
+				if (n > pieces[i])
+					n = pieces[i];
+				if (body_waits(&f->body))
+					yields++;
+				result = body_feed(
+				    &f->body, f->coded + at, n, &used);
+				assert_true(result <= BODY_YIELD);
+				if (result == BODY_MORE)
+					assert_int_equal(used, n);
+			}
+			assert_int_equal(f->coded_len - at, 5);
+			assert_memory_equal(f->coded + at, "GET /", 5);
+			assert_int_equal(f->body.len, TEXT);
+			assert_memory_equal(f->body.data, f->text, TEXT);
+			if (pieces[i] == TEXT)
+				assert_true(yields >= TEXT / BODY_SLICE);
+			body_release(&f->body);
+		}
+	}
+}
+
+static void
+members_that_follow_each_other_are_one_body(void **state)
+{
+	static void (*const coders[])(
+	    struct fixture * f, size_t len) = { code_gzip, code_zstd };
+	static const char *const names[] = { "gzip", "zstd" };
+	static const size_t pieces[] = { 1, 77, TEXT };
+	struct fixture *f = *state;
+	unsigned yields;
+	size_t i, k, len;
+
+	for (i = 0; i < ARRAY_LEN(coders); i++) {
+		coders[i](f, 50000);
+		len = f->coded_len;
+		memcpy(f->coded + len, f->coded, len);
+		f->coded_len *= 2;
+		for (k = 0; k < ARRAY_LEN(pieces); k++) {
+			assert_int_equal(begin_coded(f, names[i]), BODY_MORE);
+			assert_int_equal(
+			    feed(f, pieces[k], &yields), BODY_DONE);
+			assert_int_equal(f->body.len, 100000);
+			assert_memory_equal(f->body.data, f->text, 50000);
+			assert_memory_equal(
+			    f->body.data + 50000, f->text, 50000);
+			body_release(&f->body);
+		}
+		/* The second one is cut, or is none. */
+		f->coded_len--;
+		assert_int_equal(begin_coded(f, names[i]), BODY_MORE);
+		assert_int_equal(feed(f, 500, &yields), BODY_BAD_ENCODING);
+		body_release(&f->body);
+		f->coded[len] ^= 0x55;
+		assert_int_equal(begin_coded(f, names[i]), BODY_MORE);
+		assert_int_equal(feed(f, TEXT, &yields), BODY_BAD_ENCODING);
+		body_release(&f->body);
+	}
+}
+
+/* Whose last byte is out when its checksum is still to come. */
+static void
+a_coded_body_may_be_as_large_as_the_limit(void **state)
+{
+	struct fixture *f = *state;
+	unsigned yields;
+	int over;
+
+	memset(f->text, 'x', TEXT);
+	for (over = 0; over < 2; over++) {
+		f->config.limits.body = 200000 - over;
+		code_gzip(f, 200000);
+		assert_int_equal(begin_coded(f, "gzip"), BODY_MORE);
+		assert_int_equal(
+		    feed(f, 1, &yields), over ? BODY_TOO_LARGE : BODY_DONE);
+		assert_true(f->body.cap <= 200000);
+		body_release(&f->body);
+	}
+}
+
+static void
+a_body_that_is_complete_gives_back_what_it_does_not_need(void **state)
+{
+	struct fixture *f = *state;
+	unsigned yields;
+
+	code_gzip(f, 300000);
+	assert_int_equal(begin_coded(f, "gzip"), BODY_MORE);
+	assert_int_equal(feed(f, 5000, &yields), BODY_DONE);
+	assert_int_equal(f->body.cap, 300000);
+	assert_int_equal(atomic_load(&f->board->bodies), 300000);
+	assert_memory_equal(f->body.data, f->text, 300000);
+}
+
 static void
 an_unknown_coding_is_told_apart(void **state)
 {
@@ -285,6 +421,10 @@ main(void)
 		CASE(limits_hold_before_and_after_decoding),
 		CASE(the_reservation_of_all_is_made_first),
 		CASE(chunks_are_taken_apart),
+		CASE(chunks_of_a_coding_yield_and_lose_nothing),
+		CASE(members_that_follow_each_other_are_one_body),
+		CASE(a_coded_body_may_be_as_large_as_the_limit),
+		CASE(a_body_that_is_complete_gives_back_what_it_does_not_need),
 		CASE(an_unknown_coding_is_told_apart),
 	};
 

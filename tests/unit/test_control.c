@@ -43,8 +43,8 @@ requests_are_read_or_refused(void **state UNUSED)
 	size_t i;
 
 	for (i = 0; i < ARRAY_LEN(lines); i++) {
-		if (control_parse(lines[i].line, strlen(lines[i].line),
-			&parsed, &r) != lines[i].rc)
+		if (control_parse(lines[i].line, strlen(lines[i].line), &parsed,
+			&r) != lines[i].rc)
 			fail_msg("%s", lines[i].line);
 		if (lines[i].rc < 0) {
 			assert_null(parsed);
@@ -53,8 +53,7 @@ requests_are_read_or_refused(void **state UNUSED)
 		assert_string_equal(r.verb, lines[i].verb);
 		assert_int_equal(r.nargs, lines[i].nargs);
 		if (r.nargs > 0)
-			assert_string_equal(
-			    r.args[r.nargs - 1], lines[i].last);
+			assert_string_equal(r.args[r.nargs - 1], lines[i].last);
 		cJSON_Delete(parsed);
 	}
 }

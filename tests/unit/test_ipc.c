@@ -116,8 +116,8 @@ descriptor_crosses_and_closes_on_exec(void **state UNUSED)
 }
 
 static void
-send_raw(int sock, uint16_t version, uint16_t type, uint32_t len,
-    size_t payload)
+send_raw(
+    int sock, uint16_t version, uint16_t type, uint32_t len, size_t payload)
 {
 	struct {
 		struct ipc_header header;

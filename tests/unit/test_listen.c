@@ -60,8 +60,8 @@ bound_socket(int *port, bool reuse)
 
 	assert_true(fd >= 0);
 	if (reuse)
-		assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on,
-				     sizeof(on)),
+		assert_int_equal(
+		    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)),
 		    0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
 	assert_int_equal(listen(fd, 1), 0);
@@ -270,7 +270,7 @@ fewer_workers_share_the_sockets_of_more(void **state UNUSED)
 	assert_int_equal(count(few), 4);
 	for (i = 0; i < 4; i++)
 		assert_int_equal(listen_polled_by(few, i, 0, 2) +
-			listen_polled_by(few, i, 1, 2),
+				     listen_polled_by(few, i, 1, 2),
 		    1);
 	listen_close(many);
 	w.config.workers = 6;
@@ -311,8 +311,7 @@ unix_make(struct unix_fixture *f, int workers)
 	char text[112];
 
 	scratch_make(&f->scratch);
-	(void)snprintf(f->path, sizeof(f->path), "%s/api.sock",
-	    f->scratch.dir);
+	(void)snprintf(f->path, sizeof(f->path), "%s/api.sock", f->scratch.dir);
 	(void)snprintf(text, sizeof(text), "unix:%s", f->path);
 	wish_for(&f->wish, workers, "");
 	wish_add(&f->wish, text);

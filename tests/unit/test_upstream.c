@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,6 +32,7 @@ enum { BIG = 8 * 1024 * 1024, GUARD_S = 20, LOG_MAX = 64 * 1024 };
 
 struct origin {
 	struct evconnlistener *listener;
+	TAILQ_HEAD(, visit) visits;
 	unsigned port;
 	unsigned connections;
 	unsigned closed;
@@ -40,6 +42,8 @@ struct origin {
 };
 
 struct visit {
+	TAILQ_ENTRY(visit) link;
+	struct bufferevent *bev;
 	struct origin *origin;
 	unsigned requests; /* on this connection */
 };
@@ -87,6 +91,7 @@ drop(struct bufferevent *bev, bool reset)
 		setsockopt(bufferevent_getfd(bev), SOL_SOCKET, SO_LINGER,
 		    &linger, sizeof(linger));
 	bufferevent_getcb(bev, NULL, NULL, NULL, (void **)&v);
+	TAILQ_REMOVE(&v->origin->visits, v, link);
 	free(v);
 	bufferevent_free(bev);
 }
@@ -256,6 +261,8 @@ on_accept(struct evconnlistener *listener UNUSED, evutil_socket_t fd,
 	struct visit *v = xcalloc(1, sizeof(*v));
 
 	v->origin = arg;
+	v->bev = bev;
+	TAILQ_INSERT_TAIL(&v->origin->visits, v, link);
 	v->origin->connections++;
 	bufferevent_setcb(bev, on_origin_read, NULL, on_origin_event, v);
 	bufferevent_enable(bev, EV_READ | EV_WRITE);
@@ -377,6 +384,7 @@ setup(void **state UNUSED)
 	guard_fired = false;
 	memset(&origin, 0, sizeof(origin));
 	buf_init(&origin.seen, LOG_MAX);
+	TAILQ_INIT(&origin.visits);
 	worker.base = event_base_new();
 	worker.upstream = upstream_new(&worker);
 	assert_non_null(worker.upstream);
@@ -397,14 +405,8 @@ static int
 teardown(void **state UNUSED)
 {
 	upstream_free(worker.upstream);
-	/* The origin frees a connection when it sees it closed. */
-	while (origin.closed < origin.connections && !guard_fired)
-		if (event_base_loop(worker.base, EVLOOP_NONBLOCK) != 0)
-			break;
-		else if (++origin.closed > 4 * origin.connections + 64)
-			break;
-	for (int i = 0; i < 64; i++)
-		event_base_loop(worker.base, EVLOOP_NONBLOCK);
+	while (!TAILQ_EMPTY(&origin.visits))
+		drop(TAILQ_FIRST(&origin.visits)->bev, false);
 	evconnlistener_free(origin.listener);
 	buf_fini(&origin.seen);
 	event_base_free(worker.base);

@@ -54,8 +54,8 @@ static bool
 snapshot_is_sealed(void)
 {
 	return fcntl(HANDOFF_CONFIG, F_GET_SEALS) ==
-	    (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) &&
-	    lseek(HANDOFF_CONFIG, 0, SEEK_CUR) == 0;
+		   (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) &&
+	       lseek(HANDOFF_CONFIG, 0, SEEK_CUR) == 0;
 }
 
 static bool
@@ -65,11 +65,11 @@ takes_signals_as_it_should(void)
 	sigset_t blocked;
 
 	return sigaction(SIGHUP, NULL, &hup) == 0 &&
-	    hup.sa_handler == SIG_IGN &&
-	    sigaction(SIGTERM, NULL, &term) == 0 &&
-	    term.sa_handler == SIG_DFL &&
-	    sigprocmask(SIG_BLOCK, NULL, &blocked) == 0 &&
-	    sigismember(&blocked, SIGTERM) == 0;
+	       hup.sa_handler == SIG_IGN &&
+	       sigaction(SIGTERM, NULL, &term) == 0 &&
+	       term.sa_handler == SIG_DFL &&
+	       sigprocmask(SIG_BLOCK, NULL, &blocked) == 0 &&
+	       sigismember(&blocked, SIGTERM) == 0;
 }
 
 /* Obeys until it is told to drain; its exit status. */
@@ -92,7 +92,7 @@ serve(void)
 		else if (m.header.type == IPC_LOG_FD)
 			logs++;
 		else if (m.header.type == IPC_START &&
-		    (adopted != 1 || logs != 3))
+			 (adopted != 1 || logs != 3))
 			return 6;
 		else if (m.header.type == IPC_DRAIN)
 			return 0;
@@ -115,8 +115,8 @@ play_worker(char **argv)
 		return 1;
 	(void)ipc_send(HANDOFF_CONTROL, IPC_READY, NULL, 0, -1);
 	if (strcmp(role, "reports and dies") == 0) {
-		(void)ipc_send(HANDOFF_CONTROL, IPC_RESULT, &result,
-		    sizeof(result), -1);
+		(void)ipc_send(
+		    HANDOFF_CONTROL, IPC_RESULT, &result, sizeof(result), -1);
 		return 1;
 	}
 	if (strcmp(role, "ignores DRAIN") == 0)
@@ -318,7 +318,7 @@ prepare(struct stage *st, uint64_t generation, const char *role)
 struct tally {
 	unsigned states[SLOT_STATES];
 	uint64_t generation; /* of those that are ACTIVE */
-	pid_t pid;	     /* of one that is ACTIVE */
+	pid_t pid;           /* of one that is ACTIVE */
 };
 
 static void
