@@ -62,7 +62,7 @@ enum ipc_listener_role { IPC_LISTENER_CLIENTS, IPC_LISTENER_ADMIN };
 
 struct ipc_listener {
 	uint32_t index; /* descriptor HANDOFF_LISTEN + index */
-	uint32_t role;	/* enum ipc_listener_role: what is served there */
+	uint32_t role;  /* enum ipc_listener_role: what is served there */
 };
 
 enum ipc_log_kind { IPC_LOG_ERROR, IPC_LOG_ACCESS, IPC_LOG_USAGE };

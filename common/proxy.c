@@ -170,12 +170,12 @@ proxy_env_show(const struct proxy_env *env, struct buf *out)
 		if (*rows[i].value == '\0')
 			continue;
 		proxy_redact(rows[i].value, shown, sizeof(shown));
-		buf_printf(out, "# %s of the environment: %s\n",
-		    rows[i].name, shown);
+		buf_printf(
+		    out, "# %s of the environment: %s\n", rows[i].name, shown);
 	}
 	if (out->len > 0 && *env->no_proxy != '\0')
-		buf_printf(out, "# NO_PROXY of the environment: %s\n",
-		    env->no_proxy);
+		buf_printf(
+		    out, "# NO_PROXY of the environment: %s\n", env->no_proxy);
 }
 
 static struct span

@@ -26,10 +26,10 @@
 enum { READ_TIMEOUT_S = 5, WRITE_TIMEOUT_S = 10, BACKLOG = 16 };
 
 enum client_state {
-	CLIENT_READING,	      /* its request */
-	CLIENT_WAITING,	      /* for a reload */
-	CLIENT_WAITING_END,   /* for the end of the daemon */
-	CLIENT_ANSWERED	      /* the answer is being sent */
+	CLIENT_READING,     /* its request */
+	CLIENT_WAITING,     /* for a reload */
+	CLIENT_WAITING_END, /* for the end of the daemon */
+	CLIENT_ANSWERED     /* the answer is being sent */
 };
 
 struct control_client {
@@ -112,13 +112,14 @@ refuse(struct control_client *c, const char *text)
 void
 control_refuse(struct control_client *c, const char *fmt, ...)
 {
-	char text[1024];
+	AUTO_FREE char *text = NULL;
 	va_list ap;
 
 	va_start(ap, fmt);
-	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
 	va_end(ap);
-	refuse(c, text);
+	refuse(c, text != NULL ? text : "out of memory");
 }
 
 static void
@@ -143,8 +144,9 @@ tell_outcome(struct control_client *c, const struct reload_outcome *outcome)
 static void
 on_outcome(struct reload_waiter *w, const struct reload_outcome *outcome)
 {
-	tell_outcome((struct control_client *)((char *)w -
-			 offsetof(struct control_client, waiter)),
+	tell_outcome(
+	    (struct control_client *)((char *)w -
+				      offsetof(struct control_client, waiter)),
 	    outcome);
 }
 
@@ -175,7 +177,7 @@ control_parse(const char *line, size_t len, cJSON **parsed,
 	request->verb =
 	    cJSON_GetStringValue(cJSON_GetObjectItem(*parsed, "verb"));
 	args = cJSON_GetObjectItem(*parsed, "args");
-	cJSON_ArrayForEach(arg, args) {
+	cJSON_ArrayForEach (arg, args) {
 		if (!cJSON_IsString(arg) ||
 		    request->nargs == CONTROL_ARGS_MAX) {
 			request->verb = NULL;
@@ -210,8 +212,7 @@ read_request(struct control_client *c, bool at_end)
 {
 	struct evbuffer *input = bufferevent_get_input(c->bev);
 	size_t len = evbuffer_get_length(input);
-	AUTO_FREE char *line =
-	    evbuffer_readln(input, NULL, EVBUFFER_EOL_LF);
+	AUTO_FREE char *line = evbuffer_readln(input, NULL, EVBUFFER_EOL_LF);
 
 	if (line != NULL)
 		run_line(c, line, strlen(line));
@@ -284,8 +285,7 @@ client_new(struct control *control, int fd)
 static void
 take_client(struct control *control)
 {
-	int fd = accept4(
-	    control->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int fd = accept4(control->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 	if (fd < 0)
 		return;
@@ -342,8 +342,7 @@ control_open(struct master *master, const char *dir, struct control **out)
 	TAILQ_INIT(&control->clients);
 	control->readable = event_new(
 	    master->base, fd, EV_READ | EV_PERSIST, on_readable, control);
-	if (control->readable == NULL ||
-	    event_add(control->readable, NULL) < 0)
+	if (control->readable == NULL || event_add(control->readable, NULL) < 0)
 		fatalx("out of memory");
 	*out = control;
 	return 0;

@@ -54,8 +54,7 @@ struct control_farewell {
 };
 
 /* Closes; what has been answered is sent as far as it goes. */
-void control_close(
-    struct control *control, struct control_farewell *farewell);
+void control_close(struct control *control, struct control_farewell *farewell);
 
 /* Tells them that it has ended. */
 void control_say_ended(struct control_farewell *farewell);

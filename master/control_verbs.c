@@ -68,8 +68,7 @@ add_reloads(cJSON *answer, const struct master *m)
 	cJSON *reloads = cJSON_AddObjectToObject(answer, "reloads");
 
 	add_number(reloads, "ok", (int64_t)reload_count(m->reload, true));
-	add_number(
-	    reloads, "failed", (int64_t)reload_count(m->reload, false));
+	add_number(reloads, "failed", (int64_t)reload_count(m->reload, false));
 }
 
 static cJSON *
@@ -78,8 +77,8 @@ credentials_of(struct master *m, const struct sessions *sessions)
 	if (!sessions_are_counted(sessions))
 		return registry_credentials_json(m->registry, NULL, NULL);
 	/* The callback takes it as const again. */
-	return registry_credentials_json(m->registry, sessions_of_credential,
-	    (void *)(uintptr_t)sessions);
+	return registry_credentials_json(
+	    m->registry, sessions_of_credential, (void *)(uintptr_t)sessions);
 }
 
 static void
@@ -127,8 +126,7 @@ run_credentials(struct control_client *client, struct master *m,
 }
 
 static void
-show_credential(
-    struct control_client *client, struct master *m, const char *id)
+show_credential(struct control_client *client, struct master *m, const char *id)
 {
 	struct sessions sessions;
 	cJSON *answer, *row;
@@ -237,8 +235,8 @@ run_session(struct control_client *client, struct master *m,
 
 	if (sessions_find(m, request->args[0], rows) == 0) {
 		cJSON_Delete(answer);
-		control_refuse(client, "there is no session \"%s\"",
-		    request->args[0]);
+		control_refuse(
+		    client, "there is no session \"%s\"", request->args[0]);
 		return;
 	}
 	control_answer(client, answer);
@@ -277,23 +275,52 @@ run_unbind(struct control_client *client, struct master *m,
 		    client, "unbind what: \"session\" or \"credential\"?");
 }
 
+/* Sessions of credentials that would go: they find a new one. */
+static void
+add_sessions_moved(cJSON *answer, struct master *m)
+{
+	const cJSON *removed = cJSON_GetObjectItem(
+	    cJSON_GetObjectItem(answer, "credentials"), "removed");
+	struct sessions sessions;
+	const cJSON *id;
+	int64_t moved = 0;
+
+	sessions_count(&sessions, m, SESSIONS_COUNT_QUICK);
+	cJSON_ArrayForEach (id, removed)
+		moved += sessions_of_credential(&sessions, id->valuestring);
+	if (sessions_are_counted(&sessions))
+		add_number(answer, "sessions_moved", moved);
+	else
+		(void)cJSON_AddNullToObject(answer, "sessions_moved");
+	sessions_fini(&sessions);
+}
+
+static void
+dry_run(struct control_client *client, struct master *m)
+{
+	struct buf why = BUF_INIT(WHY_MAX);
+	cJSON *answer = reload_dry_run(m->reload, &why);
+
+	if (answer == NULL) {
+		control_refuse(client, "%s", buf_string(&why));
+	} else {
+		add_sessions_moved(answer, m);
+		control_answer(client, answer);
+	}
+	buf_fini(&why);
+}
+
 static void
 run_reload(struct control_client *client, struct master *m,
     const struct control_request *request)
 {
-	struct buf why = BUF_INIT(WHY_MAX);
-	cJSON *answer;
-
-	if (request->nargs == 0) {
+	if (request->nargs == 0)
 		control_wait_for_reload(client);
-		return;
-	}
-	answer = reload_dry_run(m->reload, &why);
-	if (answer != NULL)
-		control_answer(client, answer);
+	else if (strcmp(request->args[0], "--dry-run") == 0)
+		dry_run(client, m);
 	else
-		control_refuse(client, "%s", buf_string(&why));
-	buf_fini(&why);
+		control_refuse(
+		    client, "\"reload\" takes \"--dry-run\" or nothing");
 }
 
 static void
@@ -375,9 +402,9 @@ control_run(struct control_client *client, struct master *m,
 	if (verb == NULL)
 		control_refuse(client, "unknown verb \"%s\"", request->verb);
 	else if (request->nargs < verb->min_args ||
-	    request->nargs > verb->max_args)
-		control_refuse(client, "\"%s\" takes other arguments",
-		    request->verb);
+		 request->nargs > verb->max_args)
+		control_refuse(
+		    client, "\"%s\" takes other arguments", request->verb);
 	else if (m->state == MASTER_STARTING)
 		control_refuse(client, "the daemon is starting");
 	else

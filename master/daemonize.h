@@ -10,9 +10,9 @@
 
 /*
  * Returns in the child, a session of its own in "/" whose stdin and stdout
- * are /dev/null, with the pipe's writing end in *ready; or -errno in the caller.
- * The caller otherwise waits for the outcome, prints why if it is bad, and
- * exits.
+ * are /dev/null, with the pipe's writing end in *ready; or -errno in the
+ * caller. The caller otherwise waits for the outcome, prints why if it is bad,
+ * and exits.
  */
 int daemonize(int *ready) MUST_CHECK;
 

@@ -50,7 +50,8 @@ free_lock(struct master *m)
 	int64_t held_ms = board_bind_held_ms(m->board, &holder);
 	int64_t started_ms;
 
-	if (held_ms <= LOCK_HELD_MAX_MS || !workers_know_pid(m->workers, holder))
+	if (held_ms <= LOCK_HELD_MAX_MS ||
+	    !workers_know_pid(m->workers, holder))
 		return;
 	if (process_started_ms(holder, &started_ms) < 0 ||
 	    started_ms > clock_boot_ms() - held_ms)
@@ -124,8 +125,8 @@ on_sweep(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 	sweep(arg);
 }
 
-static void
-tick(struct janitor *j)
+void
+janitor_tick(struct janitor *j)
 {
 	struct master *m = j->master;
 
@@ -140,7 +141,7 @@ tick(struct janitor *j)
 static void
 on_tick(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 {
-	tick(arg);
+	janitor_tick(arg);
 }
 
 struct janitor *

@@ -14,6 +14,9 @@ struct janitor;
 struct janitor *janitor_new(struct master *master);
 void janitor_free(struct janitor *janitor);
 
+/* One round of it, now. */
+void janitor_tick(struct janitor *janitor);
+
 /* Writes down what time it is: also at the very end. */
 void janitor_keep_time(struct master *master);
 

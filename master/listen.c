@@ -83,10 +83,9 @@ set_add(struct listen_set *set, struct listen_socket *socket,
 {
 	struct listen_entry entry = { socket, role, number };
 
-	set->entries = xreallocarray(
-	    set->entries, set->n + 1, sizeof(set->entries[0]));
-	set->fds =
-	    xreallocarray(set->fds, set->n + 1, sizeof(set->fds[0]));
+	set->entries =
+	    xreallocarray(set->entries, set->n + 1, sizeof(set->entries[0]));
+	set->fds = xreallocarray(set->fds, set->n + 1, sizeof(set->fds[0]));
 	set->entries[set->n] = entry;
 	set->fds[set->n] = socket->fd;
 	set->n++;
@@ -217,7 +216,7 @@ is_stale(const struct address *a)
 	if (connect(fd, (const struct sockaddr *)&a->sa, a->len) < 0)
 		return errno == ECONNREFUSED;
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
-	    kill(peer.pid, 0) < 0 && errno == ESRCH;
+	       kill(peer.pid, 0) < 0 && errno == ESRCH;
 }
 
 static int

@@ -24,8 +24,8 @@ struct logfile {
 static int
 open_log(const char *path, struct buf *why)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY,
-	    0640);
+	int fd = open(
+	    path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
 
 	if (fd >= 0)
 		return fd;
@@ -93,8 +93,8 @@ open_null(struct logfile *l, struct buf *why)
 }
 
 int
-logfile_open(const struct config *config, bool foreground,
-    struct logfile **out, struct buf *why)
+logfile_open(const struct config *config, bool foreground, struct logfile **out,
+    struct buf *why)
 {
 	struct logfile *l = xcalloc(1, sizeof(*l));
 	int i, rc;
@@ -165,4 +165,16 @@ logfile_fd(const struct logfile *l, enum ipc_log_kind kind)
 	if (kind == IPC_LOG_ERROR && !has_file(l) && !is_syslog(l))
 		return STDERR_FILENO;
 	return l->logs[kind].fd;
+}
+
+void
+logfile_lines(void (*log)(const char *fmt, ...), const char *text)
+{
+	size_t len;
+
+	for (; *text != '\0'; text += len + (text[len] == '\n')) {
+		len = strcspn(text, "\n");
+		if (len > 0)
+			log("%.*s", (int)len, text);
+	}
 }

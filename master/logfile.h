@@ -38,4 +38,7 @@ int logfile_stderr(const struct logfile *logs);
 /* What an IPC_LOG_FD message of that kind carries; -1: none. Borrowed. */
 int logfile_fd(const struct logfile *logs, enum ipc_log_kind kind);
 
+/* Logs a text line by line: logfile_lines(log_warn, "one\ntwo\n"). */
+void logfile_lines(void (*log)(const char *fmt, ...), const char *text);
+
 #endif

@@ -37,19 +37,26 @@ show_versions(const struct options *options UNUSED)
 	return 0;
 }
 
-/* Says all that is wrong; NULL if anything is. The caller frees. */
+/* Says all that is wrong; NULL if anything is. The caller frees both. */
 static struct config *
-load(const struct options *options)
+load(const struct options *options, struct config_report *report)
+{
+	struct config *config = NULL;
+
+	config_report_init(report);
+	if (config_load(options->config_path, &config, report) < 0)
+		(void)fputs(buf_string(&report->errors), stderr);
+	return config;
+}
+
+/* The same for who only looks: warnings are said as well. */
+static struct config *
+test(const struct options *options)
 {
 	struct config_report report;
-	struct config *config = NULL;
-	int rc;
+	struct config *config = load(options, &report);
 
-	config_report_init(&report);
-	rc = config_load(options->config_path, &config, &report);
 	(void)fputs(buf_string(&report.warnings), stderr);
-	if (rc < 0)
-		(void)fputs(buf_string(&report.errors), stderr);
 	config_report_fini(&report);
 	return config;
 }
@@ -57,7 +64,7 @@ load(const struct options *options)
 static int
 test_config(const struct options *options)
 {
-	struct config *config = load(options);
+	struct config *config = test(options);
 
 	if (config == NULL)
 		return STATUS_FAILED;
@@ -70,7 +77,7 @@ static int
 dump_config(const struct options *options)
 {
 	struct buf text = BUF_INIT(64 << 20);
-	struct config *config = load(options);
+	struct config *config = test(options);
 	struct proxy_env env;
 
 	if (config == NULL)
@@ -85,12 +92,21 @@ dump_config(const struct options *options)
 	return 0;
 }
 
+/* The log gets the warnings; in the background the terminal too. */
 static int
 run(const struct options *options)
 {
-	struct config *config = load(options);
+	struct config_report report;
+	struct config *config = load(options, &report);
+	int status = STATUS_FAILED;
 
-	return config != NULL ? master_run(options, config) : STATUS_FAILED;
+	if (!options->foreground)
+		(void)fputs(buf_string(&report.warnings), stderr);
+	if (config != NULL)
+		status =
+		    master_run(options, config, buf_string(&report.warnings));
+	config_report_fini(&report);
+	return status;
 }
 
 static int (*const modes[])(const struct options *options) = {
@@ -101,12 +117,16 @@ static int (*const modes[])(const struct options *options) = {
 	[OPTIONS_HELP] = show_help,
 };
 
-/* Whatever is opened must never become stdin, stdout or stderr. */
+/*
+ * Nothing that whoever started us left open, so that nobody waits for a pipe
+ * that we do not know of; and nothing of ours becomes stdin, stdout or stderr.
+ */
 static void
-fill_standard_descriptors(void)
+settle_descriptors(void)
 {
 	int fd;
 
+	(void)close_range(STDERR_FILENO + 1, ~0u, 0);
 	do {
 		fd = open("/dev/null", O_RDWR);
 	} while (fd >= 0 && fd <= STDERR_FILENO);
@@ -120,7 +140,7 @@ main(int argc, char **argv)
 	struct options options;
 	int status;
 
-	fill_standard_descriptors();
+	settle_descriptors();
 	log_init("master");
 	if (options_parse(&options, argc, argv) == OPTIONS_USAGE)
 		status = STATUS_USAGE;

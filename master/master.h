@@ -27,28 +27,30 @@ struct reload;
 struct signals;
 struct watch;
 struct workers;
+struct workers_ops;
 
 enum master_state {
 	MASTER_STARTING, /* the first generation is not ready */
 	MASTER_SERVING,
 	MASTER_DRAINING, /* told to QUIT: ends with the last worker */
-	MASTER_STOPPING	 /* told to TERM: ends in WORKERS_STOP_MS at most */
+	MASTER_STOPPING  /* told to TERM: ends in WORKERS_STOP_MS at most */
 };
 
 struct master {
 	const struct options *options;
+	const char *warnings; /* of the configuration at start, for the log */
 	enum master_state state;
 	int exit_status;
-	int64_t started_ms;	/* clock_now_ms() */
+	int64_t started_ms; /* clock_now_ms() */
 
-	struct config *config;	/* that serves; NULL before the first */
-	struct logfile *logs;	/* likewise; the start has them at once */
+	struct config *config; /* that serves; NULL before the first */
+	struct logfile *logs;  /* likewise; the start has them at once */
 	struct listen_set *listeners;
-	uint64_t generation;	/* that serves, or did last time */
+	uint64_t generation; /* that serves, or did last time */
 
 	int state_lock, runtime_lock;
-	int ready;		/* pipe to the process that waits, or -1 */
-	char *failure;		/* of the start, for that process */
+	int ready;     /* pipe to the process that waits, or -1 */
+	char *failure; /* of the start, for that process */
 	char *pid_path;
 	char boot_id[37];
 	struct proxy_env proxy_env;
@@ -69,9 +71,11 @@ struct master {
 
 /*
  * Starts with a configuration, which it frees, and runs until told to end.
- * The exit status; whatever was wrong has been said.
+ * warnings: what was said of the configuration, for the log. The exit status;
+ * whatever was wrong has been said.
  */
-int master_run(const struct options *options, struct config *config);
+int master_run(
+    const struct options *options, struct config *config, const char *warnings);
 
 /* What the signals do; fairleadctl has a verb for each. */
 void master_reload(struct master *m);
@@ -81,6 +85,10 @@ void master_stop(struct master *m);
 void master_upgrade(struct master *m);
 void master_reap(struct master *m);
 
+/* What the workers and the registry tell; ctx is the master. */
+extern const struct workers_ops master_workers_ops;
+void master_published(void *ctx);
+
 /* Reopens the log files. 0, or -errno with the reason in why. */
 int master_reopen_logs(struct master *m, struct buf *why);
 
@@ -89,8 +97,8 @@ void master_started(struct master *m);
 void master_start_failed(struct master *m, const char *why);
 
 /* The level of the configuration, and one more for every -v. */
-void master_set_level(
-    const struct options *options, const struct config *config);
+void
+master_set_level(const struct options *options, const struct config *config);
 
 const char *master_state_name(enum master_state state);
 

@@ -79,7 +79,8 @@ on_verbose(struct options *options, const char *argument UNUSED)
 
 static const struct option_row rows[] = {
 	{ 'c', "file", "configuration (default " PATH_CONFIG ")", on_config },
-	{ 'f', NULL, "stay in the foreground; without log.file log to stderr", on_foreground },
+	{ 'f', NULL, "stay in the foreground; without log.file log to stderr",
+	    on_foreground },
 	{ 'h', NULL, "show this help", on_help },
 	{ 'p', "pidfile", "write the pid there, not in runtime-dir",
 	    on_pidfile },

@@ -11,18 +11,18 @@
 /* What the program is asked to do; of several, the last one named here. */
 enum options_mode {
 	OPTIONS_RUN,
-	OPTIONS_TEST,	  /* -t */
-	OPTIONS_DUMP,	  /* -T */
+	OPTIONS_TEST,     /* -t */
+	OPTIONS_DUMP,     /* -T */
 	OPTIONS_VERSIONS, /* -V */
-	OPTIONS_HELP	  /* -h */
+	OPTIONS_HELP      /* -h */
 };
 
 struct options {
 	enum options_mode mode;
 	bool foreground;
-	int verbose;	   /* how often -v was given */
+	int verbose;       /* how often -v was given */
 	char *config_path; /* absolute, as is the next */
-	char *pid_path;	   /* NULL: in runtime-dir */
+	char *pid_path;    /* NULL: in runtime-dir */
 };
 
 enum { OPTIONS_USAGE = 1 /* said on stderr what is wrong */ };

@@ -41,9 +41,9 @@ privileges_look_up(
 {
 	const struct passwd *user;
 
-	*p = (struct privileges){ .root = geteuid() == 0,
-		.uid = geteuid(),
-		.gid = getegid() };
+	*p = (struct privileges){
+		.root = geteuid() == 0, .uid = geteuid(), .gid = getegid()
+	};
 	if (*config->user == '\0') {
 		if (p->root)
 			p->warning = "running as root: set \"user\"";
@@ -102,8 +102,8 @@ prepare_directory(const struct privileges *p, const struct directory *d)
 }
 
 int
-privileges_make_dirs(const struct privileges *p, const struct config *config,
-    struct buf *why)
+privileges_make_dirs(
+    const struct privileges *p, const struct config *config, struct buf *why)
 {
 	const struct directory dirs[] = {
 		{ config->state_dir, 0700, true },
@@ -131,8 +131,8 @@ raise_descriptors(void)
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 ||
 	    limit.rlim_cur >= DESCRIPTORS_MAX)
 		return;
-	limit.rlim_cur = limit.rlim_max < DESCRIPTORS_MAX ? limit.rlim_max :
-							    DESCRIPTORS_MAX;
+	limit.rlim_cur =
+	    limit.rlim_max < DESCRIPTORS_MAX ? limit.rlim_max : DESCRIPTORS_MAX;
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
@@ -200,9 +200,9 @@ is_low_port(const char *text)
 
 	if (address_parse(text, &a) < 0 || a.is_unix)
 		return false;
-	port = a.sa.ss_family == AF_INET ?
-	    ((struct sockaddr_in *)&a.sa)->sin_port :
-	    ((struct sockaddr_in6 *)&a.sa)->sin6_port;
+	port = a.sa.ss_family == AF_INET
+		   ? ((struct sockaddr_in *)&a.sa)->sin_port
+		   : ((struct sockaddr_in6 *)&a.sa)->sin6_port;
 	return ntohs(port) != 0 && ntohs(port) < IPPORT_RESERVED;
 }
 
@@ -216,5 +216,5 @@ privileges_needs_bind(const struct config *config)
 			return true;
 	}
 	return *config->admin_listen != '\0' &&
-	    is_low_port(config->admin_listen);
+	       is_low_port(config->admin_listen);
 }

@@ -15,9 +15,9 @@
 #include "common/config.h"
 
 struct privileges {
-	bool root;    /* started as root */
-	bool drop;    /* and told to become somebody else */
-	char *user;   /* for initgroups(3); NULL if nothing is dropped */
+	bool root;  /* started as root */
+	bool drop;  /* and told to become somebody else */
+	char *user; /* for initgroups(3); NULL if nothing is dropped */
 	uid_t uid;
 	gid_t gid;
 	const char *warning; /* what the operator should know, or NULL */
@@ -45,8 +45,8 @@ void privileges_harden(void);
  * Becomes that user for good. With keep_bind the process may still bind ports
  * below 1024, which its workers may not. 0, or -errno with the reason.
  */
-int privileges_drop(const struct privileges *p, bool keep_bind,
-    struct buf *why) MUST_CHECK;
+int privileges_drop(
+    const struct privileges *p, bool keep_bind, struct buf *why) MUST_CHECK;
 
 /* Whether a listener of the configuration asks for such a port. */
 bool privileges_needs_bind(const struct config *config);

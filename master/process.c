@@ -51,6 +51,6 @@ process_started_ms(pid_t pid, int64_t *boot_ms)
 
 	if (rc == 0)
 		*boot_ms = (int64_t)(st.start_ticks * 1000 /
-		    (unsigned long long)sysconf(_SC_CLK_TCK));
+				     (unsigned long long)sysconf(_SC_CLK_TCK));
 	return rc;
 }

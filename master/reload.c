@@ -18,7 +18,7 @@
 #include "master/watch.h"
 #include "master/workers.h"
 
-enum { WHY_MAX = 256 * 1024 };
+enum { WHY_MAX = 256 * 1024, LOGGED_MAX = 200 };
 
 TAILQ_HEAD(waiters, reload_waiter);
 
@@ -38,7 +38,7 @@ struct reload {
 	bool busy;
 	bool first;
 	struct waiters waiting; /* for the one under way */
-	struct waiters later;	/* for the one after it */
+	struct waiters later;   /* for the one after it */
 	bool again;
 	struct next next;
 	int64_t started_us;
@@ -91,26 +91,6 @@ reload_free(struct reload *r)
 	free(r);
 }
 
-/* Every line of a text as a log line of its own. */
-static void
-log_lines(void (*log)(const char *fmt, ...), char *text)
-{
-	char *line, *rest = text;
-
-	while ((line = strsep(&rest, "\n")) != NULL) {
-		if (*line != '\0')
-			log("%s", line);
-	}
-}
-
-static void
-log_buf_lines(void (*log)(const char *fmt, ...), struct buf *b)
-{
-	AUTO_FREE char *text = xstrdup(buf_string(b));
-
-	log_lines(log, text);
-}
-
 static int
 load(const char *path, struct config **out, struct buf *why)
 {
@@ -120,7 +100,7 @@ load(const char *path, struct config **out, struct buf *why)
 	config_report_init(&report);
 	rc = config_load(path, out, &report);
 	if (report.nwarnings > 0)
-		log_buf_lines(log_warn, &report.warnings);
+		logfile_lines(log_warn, buf_string(&report.warnings));
 	if (rc < 0)
 		buf_puts(why, buf_string(&report.errors));
 	config_report_fini(&report);
@@ -129,8 +109,8 @@ load(const char *path, struct config **out, struct buf *why)
 
 /* Settings that a running daemon cannot change, named one by one. */
 static void
-name_if_fixed(void *ctx, const char *key, const char *old_value,
-    const char *new_value)
+name_if_fixed(
+    void *ctx, const char *key, const char *old_value, const char *new_value)
 {
 	struct buf *why = ctx;
 
@@ -140,12 +120,16 @@ name_if_fixed(void *ctx, const char *key, const char *old_value,
 		    key, old_value, new_value);
 }
 
+/* What is long, like a list of credentials, is only named. */
 static void
 log_change(void *ctx UNUSED, const char *key, const char *old_value,
     const char *new_value)
 {
-	log_info("reload: \"%s\" changes from %s to %s", key, old_value,
-	    new_value);
+	if (strlen(old_value) + strlen(new_value) > LOGGED_MAX)
+		log_info("reload: \"%s\" changes", key);
+	else
+		log_info("reload: \"%s\" changes from %s to %s", key, old_value,
+		    new_value);
 }
 
 /* Whether the change may be, and whether it concerns the workers. */
@@ -211,8 +195,8 @@ publish(struct reload *r, struct buf *why)
 		return rc;
 	rc = registry_commit(r->master->registry, n->set, n->generation);
 	if (rc < 0)
-		buf_printf(why, "cannot publish credentials: %s",
-		    strerror(-rc));
+		buf_printf(
+		    why, "cannot publish credentials: %s", strerror(-rc));
 	else
 		n->set = NULL;
 	return rc;
@@ -275,7 +259,7 @@ succeed(struct reload *r, bool respawned)
 	if (!first)
 		r->ok++;
 	registry_warnings(m->registry, &text);
-	log_buf_lines(log_warn, &text);
+	logfile_lines(log_warn, buf_string(&text));
 	buf_clear(&text);
 	buf_printf(&text, "generation %" PRIu64 ", %d worker%s, ",
 	    m->generation, m->config->workers,
@@ -423,7 +407,7 @@ remove_from(struct waiters *list, struct reload_waiter *waiter)
 {
 	struct reload_waiter *w;
 
-	TAILQ_FOREACH(w, list, entry) {
+	TAILQ_FOREACH (w, list, entry) {
 		if (w == waiter) {
 			TAILQ_REMOVE(list, w, entry);
 			return true;
@@ -466,14 +450,14 @@ add_value(cJSON *row, const char *name, const char *text)
 {
 	cJSON *value = cJSON_Parse(text);
 
-	(void)cJSON_AddStringToObject(row, name,
-	    cJSON_IsString(value) ? value->valuestring : text);
+	(void)cJSON_AddStringToObject(
+	    row, name, cJSON_IsString(value) ? value->valuestring : text);
 	cJSON_Delete(value);
 }
 
 static void
-add_change(void *ctx, const char *key, const char *old_value,
-    const char *new_value)
+add_change(
+    void *ctx, const char *key, const char *old_value, const char *new_value)
 {
 	cJSON *row = cJSON_CreateObject();
 

@@ -26,7 +26,7 @@ struct reload;
 struct reload_outcome {
 	bool ok;
 	const char *text; /* why not, one line per reason; or a summary */
-	bool respawned;	  /* with a new generation of workers */
+	bool respawned;   /* with a new generation of workers */
 };
 
 /* Somebody who waits for a reload. Told once, from the event loop. */

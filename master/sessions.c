@@ -21,7 +21,7 @@ enum {
 /* What is known of a credential that some binding names. */
 struct holder {
 	char *name;
-	bool known;	/* to `state` */
+	bool known;     /* to `state` */
 	uint64_t epoch; /* of its bindings that are not void */
 	int64_t count;
 };
@@ -61,8 +61,8 @@ find_holder(struct walk *w, const char *id)
 		return h;
 	h = xcalloc(1, sizeof(*h));
 	h->name = xstrdup(id);
-	h->known = state_get_credential(
-		       &w->m->store_state, w->state, id, &c) == 0;
+	h->known =
+	    state_get_credential(&w->m->store_state, w->state, id, &c) == 0;
 	if (h->known)
 		h->epoch = c->epoch;
 	(void)name_map_put(&w->holders, h);
@@ -70,8 +70,7 @@ find_holder(struct walk *w, const char *id)
 }
 
 static int
-on_binding(
-    void *ctx, const struct binding_key *key, const struct binding *b)
+on_binding(void *ctx, const struct binding_key *key, const struct binding *b)
 {
 	struct walk *w = ctx;
 	struct holder *h = find_holder(w, b->credential);
@@ -173,16 +172,6 @@ sessions_of_credential(void *sessions, const char *id)
 	return h != NULL ? h->count : 0;
 }
 
-/* What the id began with, before its colon; both may be cut short. */
-static void
-add_source(cJSON *row, const char *session)
-{
-	AUTO_FREE char *source =
-	    xstrndup(session, strcspn(session, ":."));
-
-	(void)cJSON_AddStringToObject(row, "source", source);
-}
-
 static cJSON *
 describe(const struct walk *w, const struct binding_key *key,
     const struct binding *b)
@@ -193,7 +182,7 @@ describe(const struct walk *w, const struct binding_key *key,
 	str_hex(key->bytes, BINDING_SESSION_LEN, text);
 	(void)cJSON_AddStringToObject(row, "key", text);
 	(void)cJSON_AddStringToObject(row, "session", b->session);
-	add_source(row, b->session);
+	(void)cJSON_AddStringToObject(row, "source", b->source);
 	(void)cJSON_AddStringToObject(row, "model", b->model);
 	(void)cJSON_AddStringToObject(row, "credential", b->credential);
 	(void)cJSON_AddNumberToObject(
@@ -209,8 +198,8 @@ struct listing {
 };
 
 static void
-list_one(struct walk *w, const struct binding_key *key,
-    const struct binding *b, struct holder *holder)
+list_one(struct walk *w, const struct binding_key *key, const struct binding *b,
+    struct holder *holder)
 {
 	struct listing *l = w->ctx;
 
@@ -237,8 +226,7 @@ void
 sessions_describe(struct master *m, cJSON *answer)
 {
 	cJSON *total = cJSON_AddNumberToObject(answer, "total", 0);
-	cJSON *by_credential =
-	    cJSON_AddObjectToObject(answer, "by_credential");
+	cJSON *by_credential = cJSON_AddObjectToObject(answer, "by_credential");
 	struct listing l = { cJSON_AddArrayToObject(answer, "sessions"), 0 };
 	struct walk w = { .m = m, .each = list_one, .ctx = &l };
 
@@ -249,8 +237,8 @@ sessions_describe(struct master *m, cJSON *answer)
 }
 
 static bool
-answers_to(const struct binding_key *key, const struct binding *b,
-    const char *id)
+answers_to(
+    const struct binding_key *key, const struct binding *b, const char *id)
 {
 	char text[KEY_TEXT];
 	size_t len = strlen(id);
@@ -259,7 +247,7 @@ answers_to(const struct binding_key *key, const struct binding *b,
 		return true;
 	str_hex(key->bytes, BINDING_SESSION_LEN, text);
 	return len >= KEY_PREFIX_MIN && len < sizeof(text) &&
-	    strncmp(text, id, len) == 0;
+	       strncmp(text, id, len) == 0;
 }
 
 struct search {

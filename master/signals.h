@@ -16,7 +16,7 @@ struct master;
 
 struct signal_row {
 	int number;
-	const char *name; /* "HUP" */
+	const char *name;                      /* "HUP" */
 	void (*action)(struct master *master); /* NULL: ignored */
 	const char *text;
 };

@@ -69,9 +69,8 @@ static const enum board_worker_state board_states[SLOT_STATES] = {
 	[SLOT_GONE] = BOARD_SLOT_FREE,
 };
 
-#define WORKER_FMT	"worker %u (pid %ld, generation %" PRIu64 ")"
-#define WORKER_ARGS(s)                                                         \
-	(s)->board_index, (long)(s)->pid, (s)->setup->generation
+#define WORKER_FMT     "worker %u (pid %ld, generation %" PRIu64 ")"
+#define WORKER_ARGS(s) (s)->board_index, (long)(s)->pid, (s)->setup->generation
 
 static struct board_slot *
 on_board(const struct slot *s)
@@ -171,8 +170,8 @@ time_is_up(struct slot *s)
 		kill_now(s);
 		break;
 	case SLOT_DRAINING:
-		log_notice(WORKER_FMT ": not drained in time, ended",
-		    WORKER_ARGS(s));
+		log_notice(
+		    WORKER_FMT ": not drained in time, ended", WORKER_ARGS(s));
 		slot_end(s);
 		break;
 	case SLOT_READY:
@@ -249,8 +248,8 @@ slot_free(struct slot *s)
 }
 
 static void
-enqueue(struct slot *s, enum ipc_type type, const void *payload, size_t len,
-    int fd)
+enqueue(
+    struct slot *s, enum ipc_type type, const void *payload, size_t len, int fd)
 {
 	struct pending *p;
 
@@ -266,8 +265,8 @@ enqueue(struct slot *s, enum ipc_type type, const void *payload, size_t len,
 }
 
 static void
-send_message(struct slot *s, enum ipc_type type, const void *payload,
-    size_t len, int fd)
+send_message(
+    struct slot *s, enum ipc_type type, const void *payload, size_t len, int fd)
 {
 	int rc = -EAGAIN;
 
@@ -493,8 +492,8 @@ void
 slot_describe_death(int status, char *out, size_t size)
 {
 	if (WIFSIGNALED(status))
-		(void)snprintf(out, size, "signal %d (%s)%s",
-		    WTERMSIG(status), strsignal(WTERMSIG(status)),
+		(void)snprintf(out, size, "signal %d (%s)%s", WTERMSIG(status),
+		    strsignal(WTERMSIG(status)),
 		    WCOREDUMP(status) ? ", core dumped" : "");
 	else if (WEXITSTATUS(status) == SPAWN_EXEC_FAILED)
 		(void)snprintf(out, size, "exit status %d (not executed)",
@@ -509,8 +508,8 @@ slot_backoff_ms(int64_t last_ms, bool early)
 {
 	if (!early || last_ms == 0)
 		return SLOT_BACKOFF_FIRST_MS;
-	return last_ms < SLOT_BACKOFF_MAX_MS / 2 ? last_ms * 2 :
-						   SLOT_BACKOFF_MAX_MS;
+	return last_ms < SLOT_BACKOFF_MAX_MS / 2 ? last_ms * 2
+						 : SLOT_BACKOFF_MAX_MS;
 }
 
 /* One line, whether it left as told or not. */
@@ -549,8 +548,8 @@ read_last_words(struct slot *s)
 bool
 slot_reap(struct slot *s, int status, bool respawn)
 {
-	bool early = s->ready_us == 0 ||
-	    clock_mono_us() - s->ready_us < SLOT_EARLY_MS * INT64_C(1000);
+	bool early = s->ready_us == 0 || clock_mono_us() - s->ready_us <
+					     SLOT_EARLY_MS * INT64_C(1000);
 
 	respawn = respawn && !s->leaving;
 	if (respawn)

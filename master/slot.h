@@ -49,8 +49,8 @@ struct slot_setup {
 	struct event_base *base;
 	struct board *board;
 	uint64_t generation;
-	int program;		  /* see spawn.h; borrowed */
-	const char *snapshot;	  /* its configuration */
+	int program;          /* see spawn.h; borrowed */
+	const char *snapshot; /* its configuration */
 	size_t snapshot_len;
 	unsigned nworkers;
 	const struct listen_set *listeners;
@@ -60,8 +60,8 @@ struct slot_setup {
 };
 
 /* The worker-th of its generation, on a board slot that is ours; WAITING. */
-struct slot *slot_new(
-    const struct slot_setup *setup, unsigned worker, unsigned board_slot);
+struct slot *
+slot_new(const struct slot_setup *setup, unsigned worker, unsigned board_slot);
 void slot_free(struct slot *slot);
 
 enum slot_state slot_state(const struct slot *slot);

@@ -49,8 +49,8 @@ spawn_seal(const char *text, size_t len)
 	if (fd < 0)
 		return -errno;
 	rc = write_all(fd, text, len);
-	if (rc == 0 && (lseek(fd, 0, SEEK_SET) < 0 ||
-			   fcntl(fd, F_ADD_SEALS, seals) < 0))
+	if (rc == 0 &&
+	    (lseek(fd, 0, SEEK_SET) < 0 || fcntl(fd, F_ADD_SEALS, seals) < 0))
 		rc = -errno;
 	if (rc < 0) {
 		(void)close(fd);
@@ -173,8 +173,8 @@ become_worker(const struct spawn *s, struct layout *l)
 
 	if (program >= 0) {
 		(void)snprintf(slot, sizeof(slot), "%u", s->slot);
-		(void)snprintf(generation, sizeof(generation), "%" PRIu64,
-		    s->generation);
+		(void)snprintf(
+		    generation, sizeof(generation), "%" PRIu64, s->generation);
 		(void)snprintf(
 		    listeners, sizeof(listeners), "%zu", s->nlisteners);
 		reset_signals();

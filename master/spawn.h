@@ -14,8 +14,8 @@
 #include "common/attr.h"
 
 struct spawn {
-	int program;	      /* of spawn_open_program() */
-	unsigned slot;	      /* on the board */
+	int program;   /* of spawn_open_program() */
+	unsigned slot; /* on the board */
 	uint64_t generation;
 	int stderr_fd;
 	const int *listeners; /* in the order of their indexes */

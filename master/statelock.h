@@ -17,8 +17,8 @@ enum { STATELOCK_HELD = 1 /* by another daemon */ };
  * Takes dir/name. 0 and *fd, which holds the lock; STATELOCK_HELD and
  * *holder, 0 if the file does not say; or negative errno.
  */
-int statelock_take(const char *dir, const char *name, int *fd,
-    pid_t *holder) MUST_CHECK;
+int statelock_take(
+    const char *dir, const char *name, int *fd, pid_t *holder) MUST_CHECK;
 
 /* Writes down who holds it: after a fork, the child. */
 void statelock_sign(int fd);

@@ -43,11 +43,11 @@ struct workers {
 	void *ctx;
 
 	struct generations generations; /* oldest first */
-	struct generation *current;	/* the one that serves, or NULL */
-	struct generation *candidate;	/* or NULL */
-	bool ending;			/* nothing is respawned any more */
+	struct generation *current;     /* the one that serves, or NULL */
+	struct generation *candidate;   /* or NULL */
+	bool ending;                    /* nothing is respawned any more */
 	struct event *collector; /* frees generations from the event loop */
-	bool ours[BOARD_SLOTS];	 /* board slots that our generations hold */
+	bool ours[BOARD_SLOTS];  /* board slots that our generations hold */
 	uint64_t deaths;
 };
 
@@ -198,7 +198,7 @@ static bool
 board_slot_is_free(const struct workers *w, unsigned i)
 {
 	return i >= atomic_load(&w->board->slots_used) ||
-	    atomic_load(&w->board->slots[i].state) == BOARD_SLOT_FREE;
+	       atomic_load(&w->board->slots[i].state) == BOARD_SLOT_FREE;
 }
 
 /* A board slot that nobody holds, now ours; negative errno if none is left. */
@@ -221,15 +221,25 @@ claim_board_slot(struct workers *w)
 }
 
 static int
-add_slot(struct generation *g)
+add_slot(struct generation *g, struct buf *why)
 {
-	int index = claim_board_slot(g->owner);
+	int rc = claim_board_slot(g->owner);
 
-	if (index < 0)
-		return index;
-	g->slots[g->nslots] = slot_new(&g->setup, g->nslots, (unsigned)index);
-	g->nslots++;
-	return slot_spawn(g->slots[g->nslots - 1]);
+	if (rc == -EAGAIN) {
+		buf_printf(why,
+		    "all %d process slots of the board are taken "
+		    "by workers that have not ended",
+		    BOARD_SLOTS);
+		return rc;
+	}
+	if (rc >= 0) {
+		g->slots[g->nslots] =
+		    slot_new(&g->setup, g->nslots, (unsigned)rc);
+		rc = slot_spawn(g->slots[g->nslots++]);
+	}
+	if (rc < 0)
+		buf_printf(why, "cannot start a worker: %s", strerror(-rc));
+	return rc;
 }
 
 static struct generation *
@@ -291,16 +301,16 @@ workers_prepare(struct workers *w, uint64_t generation,
 	assert(w->candidate == NULL && !w->ending);
 	g = generation_new(w, generation, config, listeners, logs);
 	TAILQ_INSERT_TAIL(&w->generations, g, entry);
-	if (g->snapshot.failed)
+	if (g->snapshot.failed) {
+		buf_puts(why, "the configuration is too large for a worker");
 		rc = -E2BIG;
-	while (rc == 0 && g->nslots < g->setup.nworkers)
-		rc = add_slot(g);
-	if (rc < 0) {
-		buf_printf(why, "cannot start workers: %s", strerror(-rc));
-		generation_end(g);
-	} else {
-		w->candidate = g;
 	}
+	while (rc == 0 && g->nslots < g->setup.nworkers)
+		rc = add_slot(g, why);
+	if (rc < 0)
+		generation_end(g);
+	else
+		w->candidate = g;
 	return rc;
 }
 
@@ -311,7 +321,8 @@ limit_generations(struct workers *w)
 	struct generation *g;
 	unsigned n = 0;
 
-	TAILQ_FOREACH_REVERSE(g, &w->generations, generations, entry) {
+	TAILQ_FOREACH_REVERSE(g, &w->generations, generations, entry)
+	{
 		if (++n <= WORKERS_GENERATIONS_MAX || generation_is_over(g))
 			continue;
 		log_notice("generation %" PRIu64 ": ended, because %d live",
@@ -355,7 +366,7 @@ end_all(struct workers *w, int64_t within_ms)
 
 	w->ending = true;
 	workers_abandon(w);
-	TAILQ_FOREACH(g, &w->generations, entry) {
+	TAILQ_FOREACH (g, &w->generations, entry) {
 		own_ms = g->drain_timeout_ms + DRAIN_GRACE_MS;
 		generation_drain(g, own_ms < within_ms ? own_ms : within_ms);
 	}
@@ -380,7 +391,7 @@ find_slot(const struct workers *w, pid_t pid, struct generation **owner)
 	struct generation *g;
 	unsigned i;
 
-	TAILQ_FOREACH(g, &w->generations, entry) {
+	TAILQ_FOREACH (g, &w->generations, entry) {
 		for (i = 0; i < g->nslots; i++) {
 			if (slot_pid(g->slots[i]) == pid) {
 				*owner = g;
@@ -453,7 +464,7 @@ workers_have_leftovers(struct workers *w)
 {
 	const struct generation *g;
 
-	TAILQ_FOREACH(g, &w->generations, entry) {
+	TAILQ_FOREACH (g, &w->generations, entry) {
 		if (g != w->current && g != w->candidate)
 			return true;
 	}
@@ -487,7 +498,7 @@ workers_send_logs(struct workers *w, const struct logfile *logs)
 	struct generation *g;
 	unsigned i;
 
-	TAILQ_FOREACH(g, &w->generations, entry) {
+	TAILQ_FOREACH (g, &w->generations, entry) {
 		for (i = 0; i < g->nslots; i++)
 			slot_send_logs(g->slots[i], logs);
 	}
@@ -505,7 +516,7 @@ workers_each(const struct workers *w, workers_fn *fn, void *ctx)
 	const struct generation *g;
 	unsigned i;
 
-	TAILQ_FOREACH(g, &w->generations, entry) {
+	TAILQ_FOREACH (g, &w->generations, entry) {
 		for (i = 0; i < g->nslots; i++)
 			fn(ctx, g->slots[i], g->number);
 	}

@@ -26,7 +26,7 @@ struct workers;
 
 /* What their owner is told, always from the event loop. */
 struct workers_ops {
-	void (*ready)(void *ctx);		    /* all of the candidate */
+	void (*ready)(void *ctx);                   /* all of the candidate */
 	void (*failed)(void *ctx, const char *why); /* the candidate */
 	void (*died)(void *ctx);  /* some worker, told to or not */
 	void (*empty)(void *ctx); /* no process is left, after an end */
@@ -36,7 +36,7 @@ struct workers_ops {
 
 enum {
 	WORKERS_GENERATIONS_MAX = 8, /* at once; the oldest is ended first */
-	WORKERS_STOP_MS = 5000	     /* of a short drain, to its very end */
+	WORKERS_STOP_MS = 5000       /* of a short drain, to its very end */
 };
 
 /* program: of spawn_open_program(); theirs from now on. */
@@ -93,8 +93,8 @@ void workers_send_logs(struct workers *w, const struct logfile *logs);
 uint64_t workers_deaths(const struct workers *w);
 
 /* All slots, oldest generation first. */
-typedef void workers_fn(
-    void *ctx, const struct slot *slot, uint64_t generation);
+typedef void
+workers_fn(void *ctx, const struct slot *slot, uint64_t generation);
 void workers_each(const struct workers *w, workers_fn *fn, void *ctx);
 
 #endif

@@ -45,8 +45,8 @@ connect_to(const char *path, int timeout_s)
 }
 
 static void
-write_request(struct buf *out, const char *verb, char *const *args,
-    size_t nargs)
+write_request(
+    struct buf *out, const char *verb, char *const *args, size_t nargs)
 {
 	size_t i;
 
@@ -92,8 +92,8 @@ receive(int fd, struct buf *text)
 }
 
 int
-client_ask(const char *path, const char *verb, char *const *args,
-    size_t nargs, int timeout_s, struct buf *text, cJSON **answer)
+client_ask(const char *path, const char *verb, char *const *args, size_t nargs,
+    int timeout_s, struct buf *text, cJSON **answer)
 {
 	struct buf request = BUF_INIT(CHUNK);
 	AUTO_CLOSE int fd = connect_to(path, timeout_s);
@@ -108,8 +108,8 @@ client_ask(const char *path, const char *verb, char *const *args,
 	if (rc == 0)
 		rc = receive(fd, text);
 	if (rc < 0)
-		return rc == -ECONNRESET || rc == -EPIPE ? CLIENT_NO_ANSWER :
-							   rc;
+		return rc == -ECONNRESET || rc == -EPIPE ? CLIENT_NO_ANSWER
+							 : rc;
 	*answer = cJSON_ParseWithLength(text->data, text->len);
 	return *answer != NULL ? 0 : CLIENT_NO_ANSWER;
 }

@@ -12,7 +12,7 @@
 
 enum {
 	CLIENT_NOT_RUNNING = 1, /* nobody listens there */
-	CLIENT_NO_ANSWER = 2	/* it did, and said nothing that is one */
+	CLIENT_NO_ANSWER = 2    /* it did, and said nothing that is one */
 };
 
 /*

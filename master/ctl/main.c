@@ -45,8 +45,8 @@ static const struct verb verbs[] = {
 	{ "credentials", "", 0, 0, { 0 }, ANSWER_S, show_credentials,
 	    "all credentials and their states" },
 	{ "credential", " ID [enable|disable|reset|refresh]", 1, 2,
-	    { NULL, "enable|disable|reset|refresh" }, ANSWER_S,
-	    show_credential, "show one, or change its state" },
+	    { NULL, "enable|disable|reset|refresh" }, ANSWER_S, show_credential,
+	    "show one, or change its state" },
 	{ "models", "", 0, 0, { 0 }, ANSWER_S, show_models,
 	    "the models that are served" },
 	{ "sessions", "", 0, 0, { 0 }, ANSWER_S, show_sessions,
@@ -90,11 +90,11 @@ print_usage(FILE *out)
 
 	(void)fputs("usage: fairleadctl [-j] [-s socket] verb\n", out);
 	for (i = 0; i < ARRAY_LEN(verbs); i++) {
-		(void)snprintf(line, sizeof(line), "%s%s", verbs[i].name,
-		    verbs[i].usage);
-		(void)fprintf(out, strlen(line) > 20 ?
-			"  %s\n                        %s\n" :
-			"  %-20s  %s\n",
+		(void)snprintf(
+		    line, sizeof(line), "%s%s", verbs[i].name, verbs[i].usage);
+		(void)fprintf(out,
+		    strlen(line) > 20 ? "  %s\n                        %s\n"
+				      : "  %-20s  %s\n",
 		    line, verbs[i].text);
 	}
 }
@@ -268,8 +268,8 @@ run(struct call *call)
 
 	if (call->socket == NULL)
 		call->socket = find_socket();
-	rc = client_ask(call->socket, call->verb->name, call->args,
-	    call->nargs, call->verb->timeout_s, &text, &answer);
+	rc = client_ask(call->socket, call->verb->name, call->args, call->nargs,
+	    call->verb->timeout_s, &text, &answer);
 	rc = rc == 0 ? show(call, answer, &text) : fail_to_ask(call, rc);
 	cJSON_Delete(answer);
 	buf_fini(&text);

@@ -54,10 +54,14 @@ static const struct table_column session_columns[] = {
 	{ .title = "SESSION", .field = "session" },
 	{ .title = "MODEL", .field = "model", .may_be_cut = true },
 	{ .title = "CREDENTIAL", .field = "credential", .may_be_cut = true },
-	{ .title = "AGE", .field = "age_s", .write = table_write_seconds,
+	{ .title = "AGE",
+	    .field = "age_s",
+	    .write = table_write_seconds,
 	    .right = true },
-	{ .title = "EXPIRES", .field = "expires_s",
-	    .write = table_write_seconds, .right = true },
+	{ .title = "EXPIRES",
+	    .field = "expires_s",
+	    .write = table_write_seconds,
+	    .right = true },
 };
 
 static const struct table_column setting_columns[] = {
@@ -136,7 +140,7 @@ show_credential(const cJSON *answer)
 	struct buf text = BUF_INIT(VALUE_MAX);
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, member(answer, "credential")) {
+	cJSON_ArrayForEach (item, member(answer, "credential")) {
 		buf_clear(&text);
 		table_write_value(item, &text);
 		(void)printf("%-12s %s\n", item->string, buf_string(&text));
@@ -168,7 +172,7 @@ show_sessions(const cJSON *answer)
 	int listed = cJSON_GetArraySize(rows);
 
 	(void)printf("%.0f sessions\n", number(answer, "total"));
-	cJSON_ArrayForEach(item, member(answer, "by_credential"))
+	cJSON_ArrayForEach (item, member(answer, "by_credential"))
 		(void)printf("%8.0f  %s\n", item->valuedouble, item->string);
 	if (listed > 0)
 		(void)putchar('\n');
@@ -182,7 +186,7 @@ show_names(const cJSON *group, const char *of, const char *what)
 {
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, member(group, what))
+	cJSON_ArrayForEach (item, member(group, what))
 		(void)printf("%s %s: %s\n", of, what,
 		    cJSON_IsString(item) ? item->valuestring : "?");
 }
@@ -200,12 +204,12 @@ show_dry_run(const cJSON *answer)
 
 	PRINT_TABLE(setting_columns, member(answer, "settings"));
 	for (i = 0; i < ARRAY_LEN(groups); i++) {
-		show_names(member(answer, groups[i].member), groups[i].of,
-		    "added");
-		show_names(member(answer, groups[i].member), groups[i].of,
-		    "removed");
-		show_names(member(answer, groups[i].member), groups[i].of,
-		    "changed");
+		show_names(
+		    member(answer, groups[i].member), groups[i].of, "added");
+		show_names(
+		    member(answer, groups[i].member), groups[i].of, "removed");
+		show_names(
+		    member(answer, groups[i].member), groups[i].of, "changed");
 	}
 	if (member(answer, "sessions_moved") != NULL)
 		(void)printf("%.0f sessions would move\n",

@@ -22,7 +22,7 @@ write_list(const cJSON *list, struct buf *out)
 {
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, list) {
+	cJSON_ArrayForEach (item, list) {
 		if (item != list->child)
 			buf_putc(out, ',');
 		table_write_value(item, out);
@@ -84,7 +84,7 @@ fill(struct grid *g, const cJSON *rows)
 	cell = g->cells;
 	for (i = 0; i < g->ncolumns; i++)
 		g->widths[i] = strlen(g->columns[i].title);
-	cJSON_ArrayForEach(row, rows) {
+	cJSON_ArrayForEach (row, rows) {
 		for (i = 0; i < g->ncolumns; i++, cell++) {
 			*cell = make_cell(&g->columns[i], row);
 			len = strlen(*cell);
@@ -150,8 +150,7 @@ print_rows(FILE *out, const struct grid *g)
 	(void)fputc('\n', out);
 	for (row = 0; row < g->nrows; row++) {
 		for (i = 0; i < g->ncolumns; i++)
-			print_cell(
-			    out, g, i, g->cells[row * g->ncolumns + i]);
+			print_cell(out, g, i, g->cells[row * g->ncolumns + i]);
 		(void)fputc('\n', out);
 	}
 }

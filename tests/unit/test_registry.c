@@ -222,7 +222,7 @@ a_failed_stage_changes_nothing(void **state UNUSED)
 	fixture_write(&fixture, "models.json", "{\"claude\": [{}]}");
 	assert_int_equal(reload("", 2), -EINVAL);
 	assert_route("c-one", "0:a.json");
-	fixture_remove(&fixture, "models.json");
+	fixture_write(&fixture, "models.json", "");
 	assert_int_equal(reload("", 2), -EINVAL);
 	assert_route("c-one", "0:a.json");
 	assert_told("a.json", "state", "\"ready\"");
