@@ -21,9 +21,9 @@ enum { ROUTE_MODEL_MAX = 256 };
 
 /* What answers: the forwarding machinery, or one of our own small answers. */
 enum route_kind {
-	ROUTE_FORWARD,       /* operation and dialect say what */
-	ROUTE_MODELS, /* the list of models, in the client's shape */
-	ROUTE_MODEL,  /* one of them */
+	ROUTE_FORWARD, /* operation and dialect say what */
+	ROUTE_MODELS,  /* the list of models, in the client's shape */
+	ROUTE_MODEL,   /* one of them */
 	ROUTE_HEALTH,
 	ROUTE_BANNER,
 	ROUTE_PROBE /* 200 with an empty body */

@@ -204,12 +204,13 @@ class Client:
             self._conn.sock.setsockopt(socket.IPPROTO_TCP,
                                        socket.TCP_NODELAY, 1)
         conn = self._conn
-        conn.putrequest(method, path, skip_accept_encoding=True)
         data = body
         if body is not None and not isinstance(body, bytes):
             data = json.dumps(body).encode()
         rows = headers.items() if isinstance(headers, dict) else headers or ()
         names = {name.lower() for name, _ in rows}
+        conn.putrequest(method, path, skip_accept_encoding=True,
+                        skip_host="host" in names)
         if self.key and not names & {"authorization", "x-api-key",
                                      "x-goog-api-key"}:
             value = self.key
@@ -705,6 +706,16 @@ class Daemon:
         """Reload through the control tool, which waits for the outcome."""
         done = self.ctl_run("reload")
         assert done.returncode == 0, done
+        self._wait_handed_over()
+
+    def _wait_handed_over(self) -> None:
+        """Until no worker of an older generation accepts connections: it is
+        told to stop when the reload commits, and hears it a little later."""
+        status = self.status()
+        for row in status["workers"]:
+            if row["generation"] < status["generation"]:
+                wait_for(lambda pid=row["pid"]: not accepting(pid), 5,
+                         "an old worker to stop accepting")
 
     def hup(self, outcome: str = "ok") -> None:
         """Reload by signal, and wait until it is counted."""
@@ -712,6 +723,7 @@ class Daemon:
         self.kill(signal.SIGHUP)
         wait_for(lambda: self.status()["reloads"][outcome] > before, 15,
                  f"a reload to be {outcome}")
+        self._wait_handed_over()
 
     # log
 
@@ -819,6 +831,21 @@ def process_alive(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def accepting(pid: int) -> bool:
+    """Does a worker's event loop look at a listening socket?  These stand
+    from descriptor 5 on, and their number is its third argument."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        listening = {str(5 + n) for n in range(int(words[3]))}
+        for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+            for line in path.read_text(encoding="ascii").splitlines():
+                if line.startswith("tfd:") and line.split()[1] in listening:
+                    return True
+    except (OSError, IndexError):
+        pass  # it has ended
+    return False
 
 
 def private_rss_kb(pid: int) -> int:

@@ -258,7 +258,8 @@ def test_dump_fills_in_the_defaults(trial):
 
 def test_dump_is_a_configuration_again(trial):
     """But for the secrets, what -T prints can be read back."""
-    _, out = trial(whole_file(), "-T")
+    text = re.sub(r'"[^"]*canary-proxy[^"]*"', '""', whole_file())
+    _, out = trial(text, "-T")
     text = "\n".join(row for row in out[out.index("listen ="):].splitlines()
                      if "is ok" not in row)
     code, again = trial(text, "-T")

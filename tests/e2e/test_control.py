@@ -12,7 +12,7 @@ import subprocess
 
 import pytest
 
-from harness import (CLAUDE, OPENAI, FAIRLEADCTL, as_json, merged, pool,
+from harness import (CLAUDE, OPENAI, FAIRLEADCTL, merged, pool,
                      process_alive, read_events, wait_for)
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -318,20 +318,6 @@ def test_usage_log(make_daemon, stub, tmp_path):
     assert (second["attempt"], second["outcome"]) == (2, "ok")
     assert second["tokens"]["output"] == 8
     assert "canary" not in path.read_text()
-
-
-def test_admin_page_and_metrics(daemon, stub):
-    daemon.ask(CLAUDE, "hi")
-    client = daemon.client(None)
-    client.port = daemon.admin_port
-    data = as_json(client.get("/status.json"))
-    assert data["schema"] == 1 and data["pid"] == daemon.pid
-    text = client.get("/metrics").body.decode()
-    assert re.search(r"^fairlead_requests_total\{.*\} 1", text, re.M)
-    assert "fairlead_build_info" in text
-    assert client.get("/").status == 200
-    assert client.post("/v1/messages", CLAUDE.body("hi")).status == 404
-    assert daemon.get("/metrics").status == 404
 
 
 def test_worker_count_follows_the_configuration(daemon, stub):

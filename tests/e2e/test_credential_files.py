@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import re
 import time
 
 import pytest
@@ -264,16 +265,14 @@ def test_unreadable_file_is_reported(make_daemon, stub):
 
 
 def test_missing_directory(make_daemon, stub):
-    """A named one that is absent is an error; it is not made up."""
+    """A named one that is absent is an error, found by -t as by a start."""
     daemon = make_daemon(pool(stub, "claude"), start=False)
     daemon.with_config(auth_dir=str(daemon.dir / "nowhere"))
-    done = daemon.run("-t", "-c", str(daemon.config_file))
-    if done.returncode == 0:
-        daemon.start()
-        assert daemon.ask(CLAUDE, "hi").status == 200
-        daemon.log_has("nowhere")
-    else:
-        assert "nowhere" in done.stdout + done.stderr
+    for flag in ("-f", "-t"):
+        done = daemon.run(flag, "-c", str(daemon.config_file))
+        assert done.returncode == 1, flag
+        assert re.search(r"nowhere.*directory$", done.stdout + done.stderr,
+                         re.M), done
 
 
 # -- the directory is watched -----------------------------------------------
@@ -378,7 +377,9 @@ def test_touch_and_identical_write_change_nothing(empty, stub):
     path.write_text(path.read_text())
     empty.auth_file("b.json", claude_file(stub, 2))
     wait_for(lambda: len(ids(empty)) == 2, 5)
-    assert empty.credentials()["a.json"]["state"] == "blocked"
+    for _ in range(4):
+        assert empty.ask(CLAUDE, "x", model=MODEL).status == 200
+    assert accounts_used(stub)[1:] == ["file2"] * 4
 
 
 def test_recreated_file_does_not_inherit_a_cooldown(empty, stub):

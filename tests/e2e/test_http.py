@@ -59,6 +59,8 @@ REFUSED = {
     "http-2": request(line=b"POST /v1/chat/completions HTTP/2.0"),
     "bad-method": request(line=b"PO(ST /v1/chat/completions HTTP/1.1"),
     "control-in-target": request(line=b"POST /v1/\x01x HTTP/1.1"),
+    "chunk-extension": request(b"Transfer-Encoding: chunked", length=False,
+                               body=b"1;a=b\r\nx\r\n0\r\n\r\n"),
     "negative-chunk": request(b"Transfer-Encoding: chunked", length=False,
                               body=b"-1\r\n"),
     "chunk-overflow": request(b"Transfer-Encoding: chunked", length=False,

@@ -144,7 +144,7 @@ def test_whole_answers_get_no_pings(make_daemon, stub):
 def test_pings_of_the_provider_pass(daemon, stub):
     stub.fault("ping_slow", after=2, secs=0.5, every=0.1)
     _, frames = daemon.stream(CLAUDE, "hi")
-    assert sum(frame.startswith("event: ping") for frame in frames) >= 4
+    assert sum(frame.startswith("event: ping") for frame in frames) >= 3
     assert CLAUDE.complete(frames)
 
 
@@ -343,7 +343,7 @@ def test_client_gone_cancels_the_upstream(daemon, stub, dialect, moment):
     sock = send_stream(daemon, dialect)
     wait_for(lambda: stub.log and "body" in stub.log[-1], 5)
     if moment[0] in ("pace",) or moment[1].get("after"):
-        wait_for(lambda: stub.log[-1]["events"] >= 3, 5)
+        wait_for(lambda: stub.log[-1]["events"] >= 2, 5)
         sock.recv(100)
     left = time.time()
     sock.close()
@@ -460,20 +460,34 @@ def test_a_stalled_reader_does_not_hold_up_others(make_daemon, stub):
         assert time.monotonic() - start < 3 * SLOW
 
 
-def test_a_paused_upstream_has_no_idle_timeout(make_daemon, stub):
-    """The silence is the client's, so the provider is not to blame."""
+def test_silence_of_a_paused_upstream_is_not_its_fault(make_daemon, stub):
+    """A reader that rests again and again keeps its answer."""
     daemon = make_daemon(merged(pool(stub, "openai"), {
-        "workers": 1, "limits": {"stream-idle-timeout": "500ms"}}))
-    stub.fault("huge", mb=12)
+        "workers": 1, "limits": {
+            "stream-idle-timeout": f"{int(1000 * SLOW)}ms"}}))
+    stub.fault("huge", mb=40)
     with send_stream(daemon, OPENAI) as sock:
-        wait_for(lambda: stub.log and stub.log[-1]["events"] > 10, 5)
-        time.sleep(1.5)
+        taken = 0
         raw = b""
         while b"[DONE]" not in raw[-200:]:
-            data = sock.recv(1 << 20)
-            assert data, raw[-500:]
-            raw += data
+            raw = raw[-200:] + sock.recv(1 << 20)
+            taken += len(raw)
+            assert raw, "cut off"
+            if taken > 8 << 20:
+                time.sleep(0.5 * SLOW)
+                taken = 0
     assert b'"error"' not in raw
+
+
+def test_a_reader_that_never_reads_is_cut_off(make_daemon, stub):
+    """It must not hold a provider's stream for ever."""
+    daemon = make_daemon(merged(pool(stub, "openai"), {
+        "workers": 1, "limits": {"stream-idle-timeout": "1s"}}))
+    stub.fault("huge", mb=40)
+    with send_stream(daemon, OPENAI):
+        wait_for(lambda: stub.log and stub.log[-1]["client_gone"], 10)
+    rows = daemon.credentials().values()
+    assert {row["state"] for row in rows} == {"ready"}
 
 
 # -- whole answers ----------------------------------------------------------

@@ -2,6 +2,7 @@
 """A full disk or a full map degrades with a log line and never kills."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -64,7 +65,10 @@ def test_full_state_disk_serves_on(make_daemon, stub, small_disk):
         assert serves(daemon, stub, session) == home
     stub.fault("status", code=401)
     serves(daemon, stub, "one more")
-    daemon.hup()
+    before_reload = sum(daemon.status()["reloads"].values())
+    daemon.kill(signal.SIGHUP)
+    wait_for(lambda: sum(daemon.status()["reloads"].values())
+             > before_reload, 10, "the reload to have an outcome")
     serves(daemon, stub, "and after a reload")
     assert process_alive(daemon.pid)
     assert sorted(daemon.worker_pids()) == workers

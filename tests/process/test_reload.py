@@ -11,8 +11,9 @@ import time
 
 import pytest
 
-from harness import (CLAUDE, CLIENT_KEY, OPENAI, accounts_used, free_port,
-                     merged, pool, process_alive, read_events, wait_for)
+from harness import (CLAUDE, CLIENT_KEY, OPENAI, SANITIZED, accounts_used,
+                     free_port, merged, pool, process_alive, read_events,
+                     wait_for)
 
 
 class Load:
@@ -359,7 +360,8 @@ def test_two_hundred_reloads_leak_nothing(make_daemon, stub):
     spin(160)
     after = measure()
     assert after[0] <= before[0] + 1
-    assert after[1] <= before[1] + 2048, (before, after)
+    # A sanitizer keeps what is freed for a while.
+    assert SANITIZED or after[1] <= before[1] + 2048, (before, after)
     for number in range(12):
         touch_worker_setting(daemon, number)
         daemon.reload()

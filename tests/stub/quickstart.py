@@ -219,8 +219,9 @@ class Demonstration:
         print(f"   {'yes' if good else 'NO '}  {promise}")
 
     def sessions(self) -> None:
-        print(f"\n1. {SESSIONS} sessions of {TURNS} turns, two agents at "
-              "once: cached prompt tokens\n")
+        print("\n1. Six sessions of four turns, two agents at once. Every "
+              "account has a\n   prompt cache of its own; the table shows "
+              "the cached tokens of each turn.\n")
 
         def work(agent: Agent) -> None:
             for _ in range(TURNS):
@@ -231,9 +232,10 @@ class Demonstration:
         turns = "".join(f"{f'turn {n + 1}':>9}" for n in range(TURNS))
         print(f"   {'session':<11}{'account':<9}{turns}{'of':>9}")
         for agent in self.agents:
+            accounts = "+".join(sorted(set(agent.accounts)))
             row = "".join(f"{cached:>9,}" for cached in agent.cached)
-            print(f"   {agent.name:<11}{'+'.join(sorted(set(agent.accounts))):<9}"
-                  f"{row}{agent.tokens[-1]:>9,}")
+            print(f"   {agent.name:<11}{accounts:<9}{row}"
+                  f"{agent.tokens[-1]:>9,}")
         print()
         self.check(all(len(set(agent.accounts)) == 1
                        for agent in self.agents),
@@ -271,17 +273,16 @@ class Demonstration:
         new = self.fairlead.pids()
         print(f"   killed     {' '.join(map(str, old))}")
         print(f"   restarted  {' '.join(map(str, new))}\n")
-        row = []
         same = True
+        print(f"   {'session':<11}{'before':<9}{'after':<9}{'cached':>9}")
         for agent in self.agents:
             agent.turn()
             now = agent.accounts[-1]
-            if before[agent.name] != limited:
-                same = same and now == before[agent.name]
-            row.append(f"{agent.name} {now}")
-        for start in range(0, len(row), 3):
-            print("   " + "".join(f"{cell:<20}" for cell in
-                                  row[start:start + 3]).rstrip())
+            moved = before[agent.name] == limited
+            same = same and (moved or now == before[agent.name])
+            print(f"   {agent.name:<11}{before[agent.name]:<9}{now:<9}"
+                  f"{agent.cached[-1]:>9,}"
+                  + (f"   ({limited} is still limited)" if moved else ""))
         print()
         self.check(same, "the bindings are still there")
         self.check(all(agent.accounts[-1] != limited
@@ -323,8 +324,8 @@ def main() -> int:
     fairlead: Fairlead | None = None
     try:
         stub = Stub()
-        print(f"stub provider   127.0.0.1:{stub.port}, accounts "
-              f"{', '.join(ACCOUNTS)}, each with its own prompt cache")
+        print(f"stub provider   127.0.0.1:{stub.port}, three accounts: "
+              f"{', '.join(ACCOUNTS)}")
         fairlead = Fairlead(args.build.resolve(), directory, stub)
         fairlead.start()
         print(f"fairlead        127.0.0.1:{fairlead.port}, two workers, "
