@@ -119,22 +119,6 @@ exchange_answer(struct exchange *x, int status, const struct header *headers,
 	conn_answered(c);
 }
 
-void
-exchange_open(struct exchange *x, int status, const struct header *headers,
-    size_t nheaders, int64_t content_length)
-{
-	struct buf head = BUF_INIT(HEAD_MAX);
-	struct iovec iov;
-
-	make_head(&head, x, status, headers, nheaders, content_length);
-	iov = (struct iovec){ head.data, head.len };
-	if (head.failed)
-		conn_fail(conn_of(x));
-	else
-		conn_send(conn_of(x), &iov, 1);
-	buf_fini(&head);
-}
-
 static size_t
 total(const struct iovec *iov, int n)
 {
@@ -146,53 +130,97 @@ total(const struct iovec *iov, int n)
 	return len;
 }
 
-static void
-send_chunk(struct conn *c, const struct iovec *iov, int n, size_t len)
-{
-	static char crlf[] = "\r\n";
-	struct iovec framed[EXCHANGE_IOV + 2];
+/* What frames a piece of a body, for the time of one write. */
+struct frame {
+	struct iovec iov[EXCHANGE_IOV + 3]; /* head, size, pieces, CRLF */
+	int n;
 	char size[24];
+};
 
-	assert(n <= EXCHANGE_IOV);
-	framed[0].iov_base = size;
-	framed[0].iov_len =
-	    (size_t)snprintf(size, sizeof(size), "%zx\r\n", len);
-	memcpy(framed + 1, iov, (size_t)n * sizeof(*iov));
-	framed[n + 1] = (struct iovec){ crlf, 2 };
-	conn_send(c, framed, n + 2);
+static void
+frame_add(struct frame *f, const void *p, size_t len)
+{
+	struct iovec *iov = &f->iov[f->n++];
+
+	iov->iov_len = len;
+	memcpy(&iov->iov_base, &p, sizeof(p));
 }
 
 static void
-send_body(struct conn *c, const struct iovec *iov, int n)
+frame_pieces(struct frame *f, const struct iovec *iov, int n)
+{
+	assert(n <= EXCHANGE_IOV);
+	memcpy(f->iov + f->n, iov, (size_t)n * sizeof(*iov));
+	f->n += n;
+}
+
+/* Body bytes in the framing of the answer. False: more than was announced. */
+static bool
+frame_body(struct frame *f, struct conn *c, const struct iovec *iov, int n)
 {
 	size_t len = total(iov, n);
 
 	if (len == 0 || c->head_only)
-		return;
+		return true;
 	if (c->chunked) {
-		send_chunk(c, iov, n, len);
-	} else if (c->left < 0) {
-		conn_send(c, iov, n);
-	} else if (len <= (size_t)c->left) {
-		c->left -= (int64_t)len;
-		conn_send(c, iov, n);
-	} else {
-		/* It would be taken for the next answer. */
-		conn_fail(c);
+		frame_add(f, f->size,
+		    (size_t)snprintf(f->size, sizeof(f->size), "%zx\r\n", len));
+		frame_pieces(f, iov, n);
+		frame_add(f, "\r\n", 2);
+		return true;
 	}
+	if (c->left >= 0 && len > (size_t)c->left)
+		return false;
+	if (c->left >= 0)
+		c->left -= (int64_t)len;
+	frame_pieces(f, iov, n);
+	return true;
+}
+
+static size_t
+send_frame(struct conn *c, const struct frame *f)
+{
+	size_t waiting;
+
+	if (f->n > 0)
+		conn_send(c, f->iov, f->n);
+	waiting = conn_queued(c);
+	if (waiting >= EXCHANGE_HIGH)
+		c->want_writable = true;
+	return waiting;
+}
+
+size_t
+exchange_open(struct exchange *x, int status, const struct header *headers,
+    size_t nheaders, int64_t content_length, const struct iovec *iov, int n)
+{
+	struct conn *c = conn_of(x);
+	struct buf head = BUF_INIT(HEAD_MAX);
+	struct frame f = { .n = 0 };
+	size_t waiting = 0;
+
+	make_head(&head, x, status, headers, nheaders, content_length);
+	frame_add(&f, head.data, head.len);
+	if (!head.failed && frame_body(&f, c, iov, n))
+		waiting = send_frame(c, &f);
+	else
+		conn_fail(c);
+	buf_fini(&head);
+	return waiting;
 }
 
 size_t
 exchange_write(struct exchange *x, const struct iovec *iov, int n)
 {
 	struct conn *c = conn_of(x);
-	size_t waiting;
+	struct frame f = { .n = 0 };
 
-	send_body(c, iov, n);
-	waiting = conn_queued(c);
-	if (waiting >= EXCHANGE_HIGH)
-		c->want_writable = true;
-	return waiting;
+	/* More than was announced would be taken for the next answer. */
+	if (!frame_body(&f, c, iov, n)) {
+		conn_fail(c);
+		return 0;
+	}
+	return send_frame(c, &f);
 }
 
 void

@@ -56,24 +56,24 @@ exchange_answer(struct exchange *x, int status, const struct header *headers,
     size_t nheaders, const void *body, size_t len);
 
 /*
- * The head of an answer whose body follows by exchange_write: content_length
- * -1 means chunked (HTTP/1.1) or until close (HTTP/1.0). A body that turns out
- * longer or shorter than it says is a broken answer.
+ * Body bytes go out in one write, with their framing, in at most EXCHANGE_IOV
+ * pieces; what the socket does not take is copied and queued. The two calls
+ * return the bytes that are queued now: from EXCHANGE_HIGH on the relay pauses
+ * its upstream until relay_writable(), which comes once for it.
  */
-void exchange_open(struct exchange *x, int status, const struct header *headers,
-    size_t nheaders, int64_t content_length);
+enum { EXCHANGE_HIGH = 24 * 1024, EXCHANGE_LOW = 8 * 1024, EXCHANGE_IOV = 16 };
 
 /*
- * Body bytes, at most EXCHANGE_IOV pieces, in one writev with the chunk
- * framing; what the socket does not take is copied and queued. Returns the
- * bytes that are queued now: from EXCHANGE_HIGH on the relay pauses its
- * upstream until relay_writable(), which comes once for it.
+ * The head of an answer, with the first bytes of its body, if there are any
+ * yet (n may be 0): content_length -1 means chunked (HTTP/1.1) or until close
+ * (HTTP/1.0). A body that turns out longer or shorter than it says is a broken
+ * answer.
  */
-enum {
-	EXCHANGE_HIGH = 128 * 1024,
-	EXCHANGE_LOW = 32 * 1024,
-	EXCHANGE_IOV = 16
-};
+size_t
+exchange_open(struct exchange *x, int status, const struct header *headers,
+    size_t nheaders, int64_t content_length, const struct iovec *iov, int n);
+
+/* More of its body. */
 size_t exchange_write(struct exchange *x, const struct iovec *iov, int n);
 
 /* The body is complete. */

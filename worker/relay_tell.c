@@ -30,16 +30,15 @@ iov_of(const void *p, size_t len)
 	return iov;
 }
 
+/* Bytes went to the client, of which so many still wait for it. */
 static void
-tell_iov(struct relay *r, const struct iovec *iov, int n)
+told(struct relay *r, size_t len, size_t waiting)
 {
-	for (int i = 0; i < n; i++)
-		r->bytes += iov[i].iov_len;
+	r->bytes += len;
 	r->told_us = clock_mono_us();
 	if (r->first_us == 0)
 		r->first_us = r->told_us;
-	if (exchange_write(r->x, iov, n) >= EXCHANGE_HIGH && r->trying &&
-	    !r->attempt.ended) {
+	if (waiting >= EXCHANGE_HIGH && r->trying && !r->attempt.ended) {
 		r->paused = true;
 		upstream_pause(r->attempt.call);
 	}
@@ -51,7 +50,7 @@ tell(struct relay *r, const void *p, size_t len)
 	struct iovec iov = iov_of(p, len);
 
 	if (len > 0)
-		tell_iov(r, &iov, 1);
+		told(r, len, exchange_write(r->x, &iov, 1));
 }
 
 /* Nothing can be sent again from now on: the request goes out of memory. */
@@ -93,15 +92,16 @@ relay_splice(struct relay *r, int64_t length, const char *p, size_t len)
 	struct header headers[HEADERS_BACK_MAX];
 	struct iovec iov[2] = { iov_of(r->held.data, r->held.len),
 		iov_of(p, len) };
+	size_t waiting;
 
 	if (r->state == RELAY_HELD)
-		exchange_open(r->x, r->attempt.status, headers,
-		    relay_headers(r, headers), length);
-	r->state = RELAY_SPLICED;
-	if (r->held.len > 0)
-		tell_iov(r, iov, len > 0 ? 2 : 1);
+		waiting = exchange_open(r->x, r->attempt.status, headers,
+		    relay_headers(r, headers), length, iov, 2);
 	else
-		tell(r, p, len);
+		waiting = exchange_write(r->x, iov, 2);
+	r->state = RELAY_SPLICED;
+	if (r->held.len + len > 0)
+		told(r, r->held.len + len, waiting);
 	buf_fini(&r->held);
 	release_body(r);
 }
@@ -214,14 +214,16 @@ relay_break_off(struct relay *r)
 /* ---- silence */
 
 static void
-open_own(struct relay *r)
+open_own(struct relay *r, struct span ping)
 {
+	struct iovec iov = iov_of(ping.p, ping.len);
 	const struct header headers[] = {
 		{ SPAN("content-type"), span_of(dialect_stream_type()) },
 		{ SPAN("cache-control"), SPAN("no-cache") },
 	};
 
-	exchange_open(r->x, 200, headers, ARRAY_LEN(headers), -1);
+	told(r, ping.len,
+	    exchange_open(r->x, 200, headers, ARRAY_LEN(headers), -1, &iov, 1));
 	r->state = RELAY_OPENED;
 }
 
@@ -241,7 +243,8 @@ relay_ping(struct relay *r)
 	if (r->state == RELAY_HELD) {
 		if (r->answer != ANSWER_NONE && r->answer != ANSWER_STREAM)
 			return;
-		open_own(r);
+		open_own(r, ping);
+		return;
 	}
 	tell(r, ping.p, ping.len);
 }

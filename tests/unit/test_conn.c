@@ -720,7 +720,7 @@ a_draining_worker_lets_every_client_hear_it_from_an_answer(void **state)
 
 	f->client = idle;
 	start_held(f, POST "\r\n");
-	exchange_open(fake.relay.x, 200, NULL, 0, -1);
+	(void)exchange_open(fake.relay.x, 200, NULL, 0, -1, NULL, 0);
 	turns(f, 3);
 	exchange_finish(held());
 	expect(f, 200, true);

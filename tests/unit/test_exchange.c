@@ -17,7 +17,7 @@ a_stream_arrives_whole_through_a_narrow_socket(void **state)
 	for (i = 0; i < ARRAY_LEN(transports); i++) {
 		client_open(f, &f->client, transports[i]);
 		start_held(f, POST "\r\n");
-		exchange_open(fake.relay.x, 200, NULL, 0, -1);
+		(void)exchange_open(fake.relay.x, 200, NULL, 0, -1, NULL, 0);
 		for (at = 0; at + 3000 <= 300000; at += 3000) {
 			iov[0] = (struct iovec){ text + at, 1 };
 			iov[1] = (struct iovec){ text + at + 1, 999 };
@@ -48,7 +48,7 @@ a_stream_to_http_1_0_ends_with_the_connection(void **state)
 	client_open(f, &f->client, TCP);
 	start_held(f, "POST /v1/messages HTTP/1.0\r\n" KEY
 		      "Connection: keep-alive\r\n\r\n");
-	exchange_open(fake.relay.x, 200, NULL, 0, -1);
+	(void)exchange_open(fake.relay.x, 200, NULL, 0, -1, NULL, 0);
 	write_body(fake.relay.x, text, 1000);
 	exchange_finish(held());
 	a = expect_answer(f, 200, true);
@@ -67,7 +67,7 @@ a_full_queue_is_told_once_when_it_falls(void **state)
 
 	client_open(f, &f->client, SLOW_TCP);
 	start_held(f, POST "\r\n");
-	exchange_open(fake.relay.x, 200, NULL, 0, -1);
+	(void)exchange_open(fake.relay.x, 200, NULL, 0, -1, NULL, 0);
 	for (round = 1; round <= 3; round++) {
 		f->client.deaf = true;
 		do {
@@ -102,7 +102,7 @@ the_next_exchange_is_not_told_of_the_queue_of_the_last(void **state)
 	client_open(f, &f->client, SLOW_TCP);
 	f->client.deaf = true;
 	start_held(f, POST "\r\n");
-	exchange_open(fake.relay.x, 200, NULL, 0, -1);
+	(void)exchange_open(fake.relay.x, 200, NULL, 0, -1, NULL, 0);
 	write_body(fake.relay.x, text, TEXT);
 	exchange_finish(held());
 	send_text(f, POST "\r\n");
@@ -159,7 +159,8 @@ what_was_said_before_a_break_arrives_and_no_end(void **state)
 		client_open(f, &f->client, rows[i].transport);
 		start_held(f, rows[i].request);
 		len = rows[i].reset ? 10 : 500000;
-		exchange_open(fake.relay.x, 200, NULL, 0, rows[i].length);
+		(void)exchange_open(
+		    fake.relay.x, 200, NULL, 0, rows[i].length, NULL, 0);
 		write_body(fake.relay.x, text, len);
 		exchange_break(held());
 		UNTIL(f, f->client.eof || f->client.reset);
@@ -199,7 +200,8 @@ a_body_of_another_length_than_announced_is_a_broken_answer(void **state)
 		client_open(f, &f->client, UNIX);
 		start_held(f, POST "\r\n");
 		send_text(f, GET);
-		exchange_open(fake.relay.x, 200, NULL, 0, rows[i].announced);
+		(void)exchange_open(
+		    fake.relay.x, 200, NULL, 0, rows[i].announced, NULL, 0);
 		for (k = 0; k < rows[i].parts; k++)
 			write_body(fake.relay.x, text, 100);
 		exchange_finish(held());
@@ -231,7 +233,8 @@ an_answer_that_cannot_be_made_closes_the_connection(void **state)
 		client_open(f, &f->client, UNIX);
 		start_held(f, POST "\r\n");
 		if (opened)
-			exchange_open(fake.relay.x, 200, &header, 1, -1);
+			(void)exchange_open(
+			    fake.relay.x, 200, &header, 1, -1, NULL, 0);
 		else
 			exchange_answer(held(), 200, &header, 1, "x", 1);
 		UNTIL(f, f->client.eof);
@@ -269,7 +272,7 @@ a_client_that_leaves_during_a_stream_is_noticed(void **state)
 	for (i = 0; i < ARRAY_LEN(transports); i++) {
 		client_open(f, &f->client, transports[i]);
 		start_held(f, POST "\r\n");
-		exchange_open(fake.relay.x, 200, NULL, 0, -1);
+		(void)exchange_open(fake.relay.x, 200, NULL, 0, -1, NULL, 0);
 		write_body(fake.relay.x, text, 1000000);
 		turn(f);
 		client_reset(&f->client);
@@ -301,7 +304,7 @@ a_stalled_reader_is_cut_off(void **state)
 			UNTIL(f, conns_count(f->worker.conns) == 0);
 			break;
 		}
-		exchange_open(fake.relay.x, 200, NULL, 0, -1);
+		(void)exchange_open(fake.relay.x, 200, NULL, 0, -1, NULL, 0);
 		write_body(fake.relay.x, text, TEXT);
 		UNTIL(f, fake.gone == 1);
 		fake.gone = 0;
@@ -323,7 +326,7 @@ a_reader_that_is_only_slow_is_not(void **state)
 	client_open(f, &f->client, SLOW_UNIX);
 	f->client.deaf = true;
 	start_held(f, POST "\r\n");
-	exchange_open(fake.relay.x, 200, NULL, 0, -1);
+	(void)exchange_open(fake.relay.x, 200, NULL, 0, -1, NULL, 0);
 	write_body(fake.relay.x, text, TEXT);
 	for (i = 0; i < STEPS; i++) {
 		sent = conn_of(fake.relay.x)->out.sent;
