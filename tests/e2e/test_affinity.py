@@ -142,7 +142,7 @@ def test_invalid_value_falls_through_to_the_next_source(sticky, stub, value,
     shown = {row["source"].lower() for row in
              sticky.sessions()["sessions"]}
     if valid:
-        assert "header" in shown
+        assert any("x-session-id" in source for source in shown), shown
     else:
         assert again in homes
 
@@ -444,6 +444,32 @@ def test_ttl_slides_and_ends(make_daemon, stub):
     assert 0 < row["expires_s"] <= 2.5
     wait_for(lambda: daemon.sessions()["total"] == 0, 8 * SLOW,
              "the sweep to remove the session")
+
+
+def test_new_ttl_applies_at_the_next_touch(sticky, stub):
+    headers = {"x-session-id": sid()}
+    home = served_by(sticky, stub, CLAUDE, "hi", headers=headers)
+    (row,) = sticky.sessions()["sessions"]
+    assert row["expires_s"] > 3500
+    sticky.with_config(routing={"session-affinity-ttl": "2h"}).hup()
+    assert served_by(sticky, stub, CLAUDE, "hi", headers=headers) == home
+    (row,) = sticky.sessions()["sessions"]
+    assert row["expires_s"] > 7100
+
+
+def test_more_sessions_than_allowed_drop_the_oldest(make_daemon, stub):
+    daemon = make_daemon(merged(pool(stub, "claude", count=3), {
+        "routing": {"session-affinity": True, "max-sessions": 10}}))
+    for n in range(30):
+        served_by(daemon, stub, CLAUDE, "hi",
+                  headers={"x-session-id": f"s{n}"})
+    wait_for(lambda: daemon.sessions()["total"] <= 10, 10)
+    kept = {row["key"] for row in daemon.sessions()["sessions"]}
+    home = served_by(daemon, stub, CLAUDE, "hi",
+                     headers={"x-session-id": "s29"})
+    assert served_by(daemon, stub, CLAUDE, "hi",
+                     headers={"x-session-id": "s29"}) == home
+    assert len(kept) >= 5, "not all of them"
 
 
 def test_affinity_switched_off_ignores_bindings_and_keeps_them(sticky, stub):

@@ -259,6 +259,7 @@ def test_dump_fills_in_the_defaults(trial):
 def test_dump_is_a_configuration_again(trial):
     """But for the secrets, what -T prints can be read back."""
     text = re.sub(r'"[^"]*canary-proxy[^"]*"', '""', whole_file())
+    text += f'auth-dir = "{trial.path.parent}";\n'
     _, out = trial(text, "-T")
     text = "\n".join(row for row in out[out.index("listen ="):].splitlines()
                      if "is ok" not in row)
@@ -341,7 +342,8 @@ def test_shipped_example_with_everything_uncommented(trial):
     text = re.sub(r"^#(?=[^ #-])", "", example.read_text(encoding="utf-8"),
                   flags=re.M)
     text = re.sub(r"^#(?=  )", "", text, flags=re.M)
-    text = re.sub(r'models-file = "[^"]*"', f'models-file = "{MODELS}"',
-                  text)
+    for key, path in (("models-file", MODELS),
+                      ("auth-dir", trial.path.parent)):
+        text = re.sub(rf'{key} = "[^"]*"', f'{key} = "{path}"', text)
     code, out = trial(text)
     assert code == 0, out

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from harness import (CLAUDE, GEMINI, OPENAI, RESPONSES, SLOW, as_json,
-                     each_dialect, frame_data, header, merged, pool,
+from harness import (CLAUDE, GEMINI, OPENAI, RESPONSES, SANITIZED, SLOW,
+                     as_json, each_dialect, frame_data, header, merged, pool,
                      private_rss_kb, read_events, wait_for)
 
 QUICK = {"keepalive-interval": "200ms"}
@@ -435,7 +435,8 @@ def test_stalled_readers_cost_no_memory(make_daemon, stub, stream):
 
     wait_for(still, 20)
     grown = private_rss_kb(pid) - before
-    assert grown < 10 * 1024 * (3 if SLOW > 1 else 1), f"grew {grown} KB"
+    # A sanitizer keeps what was freed.
+    assert SANITIZED or grown < 10 * 1024, f"grew {grown} KB"
     assert not any(entry["done"] for entry in stub.log[-10:] if stream)
     total = 0
     socks[0].settimeout(20 * SLOW)

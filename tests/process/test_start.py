@@ -2,6 +2,7 @@
 """Starting is a transaction: the exit status tells the truth."""
 
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -265,6 +266,52 @@ def memory_has(pid: int, needle: bytes) -> bool:
             except (OSError, ValueError):
                 continue
     return False
+
+
+def test_privileges_are_dropped_to_the_user(make_daemon, stub):
+    if os.geteuid() != 0:
+        pytest.skip("only root can drop privileges")
+    user = pwd.getpwnam("nobody")
+    daemon = make_daemon(merged(pool(stub, "claude"), {
+        "user": "nobody", "group": "nogroup",
+        "routing": {"session-affinity": True}}), start=False)
+    for path in [daemon.dir] + list(daemon.dir.parents)[:3]:
+        path.chmod(path.stat().st_mode | 0o055)
+    for path in (daemon.auth_dir, daemon.state_dir, daemon.runtime_dir,
+                 daemon.config_file):
+        os.chown(path, user.pw_uid, user.pw_gid)
+    daemon.start()
+    assert daemon.ask(CLAUDE, "hi").status == 200
+    for pid in [daemon.pid] + daemon.worker_pids():
+        with open(f"/proc/{pid}/status", encoding="ascii") as status:
+            text = status.read()
+        assert f"Uid:\t{user.pw_uid}\t{user.pw_uid}\t{user.pw_uid}" in text
+        assert "CapEff:\t0000000000000000" in text
+    touched = [path for path in daemon.state_dir.rglob("*")
+               if path.stat().st_uid != user.pw_uid]
+    assert not touched
+    daemon.hup()
+    os.kill(daemon.worker_pids()[0], signal.SIGKILL)
+    wait_for(lambda: len(daemon.worker_pids()) == 2, 5)
+    assert daemon.ask(CLAUDE, "hi").status == 200
+
+
+def test_unknown_user_is_refused(make_daemon, stub):
+    if os.geteuid() != 0:
+        pytest.skip("only root can drop privileges")
+    daemon = make_daemon({**pool(stub, "claude"), "user": "no-such-user"},
+                         start=False)
+    assert "no-such-user" in failed_start(daemon)
+
+
+def test_listens_on_ipv6(make_daemon, stub):
+    daemon = make_daemon(pool(stub, "claude"), start=False)
+    daemon.with_config(listen=[f"127.0.0.1:{daemon.port}",
+                               f"[::1]:{daemon.port}"])
+    daemon.start()
+    with socket.create_connection(("::1", daemon.port), timeout=5) as sock:
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert sock.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
 def test_descriptor_limit_is_survived(make_daemon, stub):

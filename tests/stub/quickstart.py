@@ -318,6 +318,8 @@ def main() -> int:
     parser.add_argument("--no-wait", action="store_true")
     args = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # Also where a parent had them ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     directory = Path(tempfile.mkdtemp(prefix="fairlead-"))
     stub: Stub | None = None
