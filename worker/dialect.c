@@ -418,8 +418,8 @@ gemini_event(struct buf *b, const struct told *t, uint64_t sequence, bool codex)
 	buf_puts(b, "\r\n\r\n");
 }
 
-static const char *
-code_for_codex(const char *code)
+const char *
+dialect_code_for_codex(const char *code)
 {
 	size_t i;
 
@@ -441,7 +441,7 @@ codex_event(struct buf *b, const struct told *t, uint64_t sequence)
 	    sequence);
 	put_string(b, t->openai_type);
 	buf_puts(b, ",\"code\":");
-	put_string(b, code_for_codex(t->code));
+	put_string(b, dialect_code_for_codex(t->code));
 	buf_puts(b, ",\"message\":");
 	put_message(b, t->message);
 	buf_puts(b, "}}}\n\n");

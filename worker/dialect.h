@@ -71,6 +71,12 @@ void dialect_error_event(struct buf *b, enum dialect d,
 int dialect_error_status(const char *code, const char *type, const char *status,
     const char *message);
 
+/*
+ * The code itself, or what Codex is told in place of a code after which it
+ * does not try again (codex 0.169.0). NULL stays NULL.
+ */
+const char *dialect_code_for_codex(const char *code);
+
 /* Whether these header values (.p may be NULL) are those of a Codex client. */
 bool dialect_client_is_codex(struct span user_agent, struct span originator);
 

@@ -17,6 +17,11 @@
 /* Statuses under which our own errors go into r->last. */
 enum { BAD_GATEWAY = 502, GATEWAY_TIMEOUT = 504 };
 
+/* Said by proxies only (RFC 9110 15.5.8), so it is the path that failed. */
+enum { PROXY_AUTHENTICATION = 407 };
+
+static const char empty_answer[] = "The provider's answer is empty";
+
 void
 relay_forget_answer(struct relay *r)
 {
@@ -172,50 +177,9 @@ relay_timed_out(struct relay *r)
 	relay_break_off(r);
 }
 
-/* ---- whole answers */
+/* ---- errors inside a 200 */
 
-static void
-whole_data(struct relay *r, const char *p, size_t len)
-{
-	if (r->state == RELAY_SPLICED)
-		relay_pass_on(r, p, len);
-	else if (r->held.len + len > RELAY_HOLD)
-		relay_splice(r, relay_content_length(r), p, len);
-	else
-		buf_append(&r->held, p, len);
-}
-
-static void
-whole_done(struct relay *r, enum upstream_end end)
-{
-	struct header headers[HEADERS_BACK_MAX];
-	struct usage_tokens tokens;
-	bool counted;
-	size_t n;
-
-	if (end != UPSTREAM_COMPLETE) {
-		if (r->state == RELAY_SPLICED)
-			lose_path(r, end);
-		else
-			fail_path(r, end);
-		return;
-	}
-	if (r->state == RELAY_SPLICED) {
-		relay_succeeded(r, NULL);
-		relay_finish(r);
-		return;
-	}
-	n = relay_headers(r, headers);
-	counted = r->held.len > 0 && r->worker->usage_fd >= 0 &&
-		  usage_tokens_read(&tokens, r->held.data, r->held.len);
-	relay_succeeded(r, counted ? &tokens : NULL);
-	relay_answer(
-	    r, r->attempt.status, headers, n, r->held.data, r->held.len);
-}
-
-/* ---- streams */
-
-/* The error frame of a stream, for the table. */
+/* An error inside a 200, for the table. */
 static struct failure
 failure_in_band(struct relay *r, const struct dialect_frame *frame)
 {
@@ -244,6 +208,74 @@ fail_in_band(struct relay *r, const struct dialect_frame *frame)
 	    frame->message);
 	relay_failed(r, &f);
 }
+
+/* ---- whole answers */
+
+static void
+whole_data(struct relay *r, const char *p, size_t len)
+{
+	if (r->state == RELAY_SPLICED)
+		relay_pass_on(r, p, len);
+	else if (r->held.len + len > RELAY_HOLD)
+		relay_splice(r, relay_content_length(r), p, len);
+	else
+		buf_append(&r->held, p, len);
+}
+
+/* A request at fault is not told apart: it gets the answer as it is. */
+static bool
+whole_is_error(struct relay *r, struct dialect_frame *frame)
+{
+	struct failure f;
+	size_t used;
+
+	dialect_stream_init(&r->frames, r->x->route.dialect, DIALECT_JSON);
+	if (dialect_stream_next(&r->frames, r->held.data, r->held.len, &used,
+		frame) != DIALECT_FRAME ||
+	    frame->class != DIALECT_ERROR)
+		return false;
+	f = failure_in_band(r, frame);
+	return outcome_of(&f, &r->attempt.cooling).action != OUTCOME_PASS_ON;
+}
+
+static void
+whole_done(struct relay *r, enum upstream_end end)
+{
+	struct header headers[HEADERS_BACK_MAX];
+	struct dialect_frame frame;
+	struct usage_tokens tokens;
+	bool counted;
+	size_t n;
+
+	if (end != UPSTREAM_COMPLETE) {
+		if (r->state == RELAY_SPLICED)
+			lose_path(r, end);
+		else
+			fail_path(r, end);
+		return;
+	}
+	if (r->state == RELAY_SPLICED) {
+		relay_succeeded(r, NULL);
+		relay_finish(r);
+		return;
+	}
+	if (r->held.len == 0) {
+		fail_unusable(r, empty_answer);
+		return;
+	}
+	if (whole_is_error(r, &frame)) {
+		fail_in_band(r, &frame);
+		return;
+	}
+	n = relay_headers(r, headers);
+	counted = r->worker->usage_fd >= 0 &&
+		  usage_tokens_read(&tokens, r->held.data, r->held.len);
+	relay_succeeded(r, counted ? &tokens : NULL);
+	relay_answer(
+	    r, r->attempt.status, headers, n, r->held.data, r->held.len);
+}
+
+/* ---- streams */
 
 /* Follows what was passed on already, for its end and its errors. */
 static void
@@ -329,7 +361,7 @@ stream_done(struct relay *r, enum upstream_end end)
 
 	if (r->state != RELAY_SPLICED) {
 		if (end == UPSTREAM_COMPLETE)
-			fail_unusable(r, "The provider's answer is empty");
+			fail_unusable(r, empty_answer);
 		else
 			fail_path(r, end);
 	} else if (r->charged) {
@@ -446,6 +478,14 @@ is_encoded(struct upstream_call *call)
 	return coding.len > 0 && !span_equal_nocase(coding, SPAN("identity"));
 }
 
+/* Of a portal or a proxy: no model answers with one. */
+static bool
+is_page(struct upstream_call *call)
+{
+	return starts_nocase(
+	    upstream_header_get(call, "content-type"), SPAN("text/html"));
+}
+
 /* What the head of a 2xx answer promises. */
 static enum answer_kind
 kind_of(struct relay *r, enum dialect_framing *framing)
@@ -480,6 +520,10 @@ begin_answer(struct relay *r)
 		fail_unusable(r, "The provider did not answer with a stream");
 		return;
 	}
+	if (r->answer == ANSWER_WHOLE && is_page(r->attempt.call)) {
+		fail_unusable(r, "The provider answered with a page");
+		return;
+	}
 	if (r->answer == ANSWER_RAW && r->attempt.collects) {
 		fail_unusable(r, "The provider's answer is encoded");
 		return;
@@ -498,6 +542,10 @@ on_head(void *ctx, int status)
 {
 	struct relay *r = ctx;
 
+	if (status == PROXY_AUTHENTICATION) {
+		fail_path(r, UPSTREAM_NO_CONNECT);
+		return;
+	}
 	r->attempt.status = status;
 	if (status >= 200 && status < 300)
 		begin_answer(r);

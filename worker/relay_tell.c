@@ -152,19 +152,22 @@ tell_as_body(struct relay *r)
 	const struct reply *reply = r->last;
 	struct header headers[HEADERS_BACK_MAX + 2];
 	struct dialect_error e = reply_error(reply, r->x->request_id);
+	const char *code =
+	    r->codex ? dialect_code_for_codex(reply->code) : reply->code;
+	bool verbatim = reply->verbatim && code == reply->code;
 	struct buf body = BUF_INIT(RELAY_HOLD);
 	char seconds[24];
 	int64_t left_ms = r->retry_at_ms - clock_now_ms();
 	size_t n = 0;
 
+	e.code = code;
 	for (size_t i = 0; i < reply->nheaders; i++)
-		if (reply->verbatim ||
-		    (!span_equal_nocase(
-			 reply->headers[i].name, SPAN("content-type")) &&
-			!span_equal_nocase(
-			    reply->headers[i].name, SPAN("content-encoding"))))
+		if (verbatim || (!span_equal_nocase(reply->headers[i].name,
+				     SPAN("content-type")) &&
+				    !span_equal_nocase(reply->headers[i].name,
+					SPAN("content-encoding"))))
 			headers[n++] = reply->headers[i];
-	if (!reply->verbatim) {
+	if (!verbatim) {
 		headers[n++] = json_type;
 		dialect_error_body(&body, dialect_of(r), &e);
 	}
@@ -176,7 +179,7 @@ tell_as_body(struct relay *r)
 		headers[n++] =
 		    (struct header){ SPAN("retry-after"), span_of(seconds) };
 	}
-	if (reply->verbatim)
+	if (verbatim)
 		relay_answer(r, reply->status, headers, n, reply->body.data,
 		    reply->body.len);
 	else

@@ -304,6 +304,16 @@ def test_include(trial, tmp_path):
     code, out = trial(BASE + '@include "more.conf"\n')
     assert code == 1
     assert "more.conf:3: " in out
+    (tmp_path / "more.conf").write_text("workers = 4;\n")
+    code, out = trial(BASE + f'@include "{tmp_path}/more.conf"\n', "-T")
+    assert code == 0, out
+    assert re.search(r"workers\s*=\s*4;", out)
+
+
+def test_group_without_user_is_told(trial):
+    code, out = trial(BASE + 'group = "daemon";\n')
+    assert code == 0, out
+    assert 'no effect without "user"' in out
 
 
 def test_versions_help_and_bad_flags(trial):

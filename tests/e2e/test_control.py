@@ -55,6 +55,14 @@ def test_credentials(daemon, stub):
     assert sum(row["succeeded"] for row in rows) == 5
 
 
+@pytest.mark.parametrize("verb", ("credentials", "status"))
+def test_tables_show_what_other_verbs_ask_for(daemon, stub, verb):
+    """An id that is cut would be no use to `credential ID disable`."""
+    shown = daemon.ctl_run(verb).stdout
+    for name in daemon.credentials():
+        assert name in shown, shown
+
+
 def test_in_flight_is_counted(daemon, stub):
     stub.fault("silent", secs=20)
     with daemon.client() as client:

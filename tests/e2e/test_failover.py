@@ -30,6 +30,12 @@ IN_BAND = {
     "overloaded-inside-200": ("overloaded", {"after": 0}),
     "clean-end-without-content": ("trunc", {"after": 0}),
 }
+WHOLE_IN_BAND = {
+    "overloaded-inside-200": ("overloaded", {}),
+    "empty": ("body", {"body": ""}),
+    "no-content": ("raw", {"text": "HTTP/1.1 204 No Content\r\n\r\n"}),
+    "page": ("body", {"body": "<html></html>", "type": "text/html"}),
+}
 # No status: these belong to the path, which all accounts share here.
 PATH = {
     "closed-before-head": ("drop_start", {}),
@@ -73,6 +79,31 @@ def test_status_fails_over_unseen(daemon, stub, dialect, name, stream):
     bad = [state for state in states_of(daemon, dialect.provider)
            if state != "ready"]
     assert bad == ["cooling" if name == "429" else "blocked"]
+
+
+@each_dialect
+@pytest.mark.parametrize("name", WHOLE_IN_BAND)
+def test_error_instead_of_a_whole_answer_fails_over_unseen(daemon, stub,
+                                                           dialect, name):
+    kind, opts = WHOLE_IN_BAND[name]
+    stub.fault(kind, **opts)
+    answer = daemon.ask(dialect, "hi")
+    assert answer.status == 200, answer
+    first, second = accounts_used(stub)
+    assert first != second
+    assert f"account {second}." in dialect.text(as_json(answer))
+    assert sorted(set(states_of(daemon, dialect.provider))) == [
+        "blocked", "ready"]
+
+
+def test_whole_answer_that_blames_the_request_passes_as_it_is(daemon, stub):
+    said = {"object": "response", "status": "failed", "output": [],
+            "error": {"code": "invalid_prompt", "message": "not this"}}
+    stub.fault("body", body=said)
+    answer = daemon.ask(RESPONSES, "hi")
+    assert (answer.status, as_json(answer)) == (200, said)
+    assert len(stub.log) == 1
+    assert set(ready(daemon).values()) == {"ready"}
 
 
 @each_dialect

@@ -106,6 +106,19 @@ def test_wrong_proxy_password_fails_closed(make_daemon, stub, guarded):
     assert stub.log == []
 
 
+def test_proxy_that_refuses_us_is_no_fault_of_the_credentials(
+        make_daemon, stub, guarded):
+    """Neither of the accounts behind it is out because of a 407."""
+    daemon = make_daemon({**pool(stub, "claude"), "max-attempts": 2,
+                          "proxy-url":
+                          f"http://user:canary-no@127.0.0.1:"
+                          f"{guarded.proxy_port}"})
+    CLAUDE.check_error(daemon.ask(CLAUDE, "hi"), 502, "upstream_failed")
+    assert stub.log == []
+    assert {row["state"] for row in daemon.credentials().values()} == {
+        "ready"}
+
+
 @pytest.mark.parametrize("value", ("direct", "none", "DIRECT", " None "))
 def test_direct_beats_a_global_proxy(make_daemon, stub, value):
     config = pool(stub, "claude", count=1, **{"proxy-url": value})

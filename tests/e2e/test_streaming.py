@@ -240,6 +240,19 @@ def test_codex_gets_response_failed(daemon, stub, agent):
     assert numbers[-1] == numbers[-2] + 1
 
 
+@pytest.mark.parametrize("kind", ("status", "overloaded"))
+def test_codex_is_never_told_what_it_does_not_retry(daemon, stub, kind):
+    """Codex takes this code for final, in an event and in a body alike."""
+    fatal = {"error": {"code": "server_is_overloaded", "message": "busy"}}
+    stub.fault(kind, times=-1, code=503, body=fatal, after=0)
+    with daemon.client() as client:
+        answer = client.post(RESPONSES.path(True),
+                             RESPONSES.body("hi", stream=True),
+                             {"originator": "codex_cli_rs"})
+    RESPONSES.check_error(answer, 503, "server_error")
+    assert len(stub.log) == 2
+
+
 def test_provider_error_frame_passes_unchanged(daemon, stub):
     stub.fault("sse_error_mid", after=1, message="out of luck")
     _, frames = daemon.stream(CLAUDE, "hi")
