@@ -18,6 +18,7 @@
 #include "common/config_table.h"
 #include "common/proxy.h"
 #include "common/str.h"
+#include "common/unicode.h"
 
 /* The setting at a path, for its line; NULL where the default applies. */
 static const config_setting_t *
@@ -137,6 +138,11 @@ check_paths(
 		{ "state-dir", c->state_dir },
 		{ "runtime-dir", c->runtime_dir },
 		{ "auth-dir", c->auth_dir },
+		{ "models-file", c->models_file },
+	}, logs[] = {
+		{ "log.file", c->log.file },
+		{ "log.access-file", c->log.access_file },
+		{ "log.usage-file", c->log.usage_file },
 	};
 	size_t i;
 
@@ -144,6 +150,11 @@ check_paths(
 		if (dirs[i].value[0] != '/')
 			config_error(l, at(parsed, dirs[i].path),
 			    "\"%s\" must be an absolute path", dirs[i].path);
+	}
+	for (i = 0; i < ARRAY_LEN(logs); i++) {
+		if (logs[i].value[0] != '/' && logs[i].value[0] != '\0')
+			config_error(l, at(parsed, logs[i].path),
+			    "\"%s\" must be an absolute path", logs[i].path);
 	}
 }
 
@@ -154,15 +165,34 @@ check_sources(
 {
 	struct stat st;
 
-	if (c->auth_dir_given && *c->auth_dir != '\0' &&
+	if (c->auth_dir_given && *c->auth_dir == '/' &&
 	    (stat(c->auth_dir, &st) < 0 || !S_ISDIR(st.st_mode)))
 		config_error(l, at(parsed, "auth-dir"),
 		    "\"auth-dir\": \"%s\" is no directory", c->auth_dir);
-	if (c->models_file_given && *c->models_file != '\0' &&
+	if (c->models_file_given && *c->models_file == '/' &&
 	    access(c->models_file, R_OK) < 0)
 		config_error(l, at(parsed, "models-file"),
 		    "\"models-file\": cannot read \"%s\": %s", c->models_file,
 		    strerror(errno));
+}
+
+static void
+check_user(
+    struct config_loader *l, const struct config *c, const config_t *parsed)
+{
+	if (*c->group != '\0' && *c->user == '\0')
+		config_warning(l, at(parsed, "group"),
+		    "\"group\" has no effect without \"user\"");
+}
+
+/* A line break in a key would end its header and begin another. */
+static void
+check_secret(struct config_loader *l, const config_setting_t *entry,
+    const char *section, const char *key)
+{
+	if (unicode_has_control(span_trim(span_of(key))))
+		config_error(l, entry,
+		    "\"%s\": \"api-key\" holds a control character", section);
 }
 
 static void
@@ -234,6 +264,7 @@ check_key_entry(struct config_loader *l, enum provider_id id,
 	if (needs[id].base_url && *e->base_url == '\0')
 		config_error(
 		    l, where, "\"%s\": \"base-url\" is missing", p->section);
+	check_secret(l, where, p->section, e->api_key);
 	check_proxy(l, where, e->proxy_url);
 	check_models(l, where, &e->models);
 	check_errors(l, where, &e->errors);
@@ -271,8 +302,11 @@ check_compat(struct config_loader *l, struct config *c, const config_t *parsed)
 		if (*s->name == '\0')
 			config_error(l, where,
 			    "\"openai-compatibility\": \"name\" is empty");
-		for (k = 0; k < s->keys.n; k++)
+		for (k = 0; k < s->keys.n; k++) {
+			check_secret(l, where, "openai-compatibility",
+			    s->keys.v[k].api_key);
 			check_proxy(l, where, s->keys.v[k].proxy_url);
+		}
 		check_models(l, where, &s->models);
 		check_errors(l, where, &s->errors);
 	}
@@ -337,6 +371,7 @@ config_check(struct config_loader *l, struct config *c, const config_t *parsed)
 	resolve_defaults(c);
 	check_clients(l, c, parsed, check_listen(l, c, parsed));
 	check_admin(l, c, parsed);
+	check_user(l, c, parsed);
 	check_paths(l, c, parsed);
 	check_sources(l, c, parsed);
 	check_routing(l, c, parsed);

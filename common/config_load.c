@@ -12,9 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/alloc.h"
 #include "common/config_table.h"
+#include "common/log.h"
 #include "common/str.h"
 
 enum { REPORT_MAX = 256 * 1024, FILE_MAX = 64 * 1024 * 1024 };
@@ -265,6 +267,34 @@ fill(struct config_loader *l, const config_t *parsed, struct config **out)
 		config_free(config);
 }
 
+/*
+ * What is included by a relative name lies beside the file. libconfig 1.5 puts
+ * an include directory before absolute names too, so we go there instead.
+ * Returns the way back, or -1.
+ */
+static int
+enter_directory(const char *dir)
+{
+	int was = dir != NULL ? open(".", O_PATH | O_CLOEXEC) : -1;
+
+	if (was >= 0 && chdir(dir) < 0) {
+		(void)close(was);
+		was = -1;
+	}
+	return was;
+}
+
+static void
+leave_directory(int was)
+{
+	if (was < 0)
+		return;
+	/* Nothing but an include depends on where we are. */
+	if (fchdir(was) < 0)
+		log_debug("cannot return to the working directory");
+	(void)close(was);
+}
+
 static int
 load_text(const char *path, const char *text, const char *include_dir,
     struct config **out, struct config_report *report)
@@ -272,12 +302,14 @@ load_text(const char *path, const char *text, const char *include_dir,
 	struct config_loader l = { path, report };
 	config_t parsed;
 	const char *file;
+	int was = enter_directory(include_dir);
+	bool read;
 
 	*out = NULL;
 	config_init(&parsed);
-	if (include_dir != NULL)
-		config_set_include_dir(&parsed, include_dir);
-	if (config_read_string(&parsed, text) == CONFIG_TRUE) {
+	read = config_read_string(&parsed, text) == CONFIG_TRUE;
+	leave_directory(was);
+	if (read) {
 		fill(&l, &parsed, out);
 	} else {
 		file = config_error_file(&parsed);

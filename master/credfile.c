@@ -151,7 +151,8 @@ token_string(const struct reader *r, const char *key)
 static void
 remark(struct reader *r, const char *what)
 {
-	buf_printf(r->why, "%s%s", r->why->len > 0 ? "; " : "", what);
+	if (strstr(buf_string(r->why), what) == NULL)
+		buf_printf(r->why, "%s%s", r->why->len > 0 ? "; " : "", what);
 }
 
 /* A value that a header can carry. */

@@ -16,6 +16,7 @@
 #include "common/proxy.h"
 #include "master/master.h"
 #include "master/options.h"
+#include "master/privdrop.h"
 
 enum { STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
@@ -49,6 +50,22 @@ load(const struct options *options, struct config_report *report)
 	return config;
 }
 
+/* A restart would find out too late; only root can become another user. */
+static bool
+user_exists(const struct options *options, const struct config *config)
+{
+	struct privileges privileges;
+	struct buf why = BUF_INIT(4096);
+	bool found = privileges_look_up(&privileges, config, &why) == 0;
+
+	if (!found)
+		(void)fprintf(
+		    stderr, "%s: %s\n", options->config_path, buf_string(&why));
+	privileges_fini(&privileges);
+	buf_fini(&why);
+	return found;
+}
+
 /* The same for who only looks: warnings are said as well. */
 static struct config *
 test(const struct options *options)
@@ -58,6 +75,10 @@ test(const struct options *options)
 
 	(void)fputs(buf_string(&report.warnings), stderr);
 	config_report_fini(&report);
+	if (config != NULL && !user_exists(options, config)) {
+		config_free(config);
+		return NULL;
+	}
 	return config;
 }
 

@@ -18,6 +18,7 @@
 
 #include "common/address.h"
 #include "common/alloc.h"
+#include "common/log.h"
 
 /* Beyond this, tables sized by the limit cost more than they are worth. */
 enum { DESCRIPTORS_MAX = 1 << 20 };
@@ -82,6 +83,48 @@ struct directory {
 	bool keep_private; /* others are shut out even if it was there */
 };
 
+/*
+ * Whoever ran as root until now has left files that the user cannot open.
+ * Only what bears a name of ours is given away, and nothing that has a second
+ * name, which may be anybody's. The descriptor, or -1.
+ */
+static int
+hand_over(const struct privileges *p, int dir, const char *name)
+{
+	int fd =
+	    openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == 0 &&
+	    (S_ISDIR(st.st_mode) ||
+		(S_ISREG(st.st_mode) && st.st_nlink == 1)) &&
+	    fchown(fd, p->uid, p->gid) < 0)
+		log_warn("cannot give \"%s\" to user \"%s\": %s", name, p->user,
+		    strerror(errno));
+	return fd;
+}
+
+static void
+hand_over_contents(const struct privileges *p, int dir)
+{
+	static const char *const top[] = { "lock", "runtime.lock", "board",
+		"state", "bindings", "ledger" };
+	static const char *const inner[] = { "data.mdb", "lock.mdb", "boot" };
+	size_t i, k;
+	int fd, file;
+
+	for (i = 0; i < ARRAY_LEN(top); i++) {
+		fd = hand_over(p, dir, top[i]);
+		for (k = 0; k < ARRAY_LEN(inner) && fd >= 0; k++) {
+			file = hand_over(p, fd, inner[k]);
+			if (file >= 0)
+				(void)close(file);
+		}
+		if (fd >= 0)
+			(void)close(fd);
+	}
+}
+
 static int
 prepare_directory(const struct privileges *p, const struct directory *d)
 {
@@ -95,6 +138,8 @@ prepare_directory(const struct privileges *p, const struct directory *d)
 		return -errno;
 	if (p->drop && st.st_uid != p->uid && fchown(fd, p->uid, p->gid) < 0)
 		return -errno;
+	if (p->drop && p->uid != 0)
+		hand_over_contents(p, fd);
 	if (d->keep_private && (st.st_mode & 077) != 0 &&
 	    (p->root || st.st_uid == p->uid) && fchmod(fd, d->mode) < 0)
 		return -errno;

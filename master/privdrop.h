@@ -33,7 +33,8 @@ void privileges_fini(struct privileges *p);
 
 /*
  * Makes state-dir (0700) and runtime-dir where they are absent, and gives
- * them to the user when started as root. 0, or -errno with the reason.
+ * them to the user when started as root, with what root has left in them.
+ * 0, or -errno with the reason.
  */
 int privileges_make_dirs(const struct privileges *p,
     const struct config *config, struct buf *why) MUST_CHECK;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
+#include "common/log.h"
 #include "common/str.h"
 
 static pid_t
@@ -54,6 +55,6 @@ statelock_sign(int fd)
 	int len = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
 
 	/* What stands there is for people: the lock holds without it. */
-	if (ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)len, 0) != len)
-		(void)ftruncate(fd, 0);
+	if (ftruncate(fd, 0) < 0 || pwrite(fd, text, (size_t)len, 0) != len)
+		log_debug("cannot write a pid to its lock");
 }

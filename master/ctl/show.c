@@ -8,7 +8,8 @@
 #include "common/buf.h"
 #include "master/ctl/table.h"
 
-enum { VALUE_MAX = 64 * 1024, KEY_SHOWN = 12 };
+/* An id is what other verbs ask for: it is the last thing to be cut. */
+enum { VALUE_MAX = 64 * 1024, KEY_SHOWN = 12, ID_SHOWN = 56, SHOWN = 8 };
 
 static const struct table_column worker_columns[] = {
 	{ .title = "WORKER", .field = "slot", .right = true },
@@ -21,20 +22,20 @@ static const struct table_column worker_columns[] = {
 };
 
 static const struct table_column credential_columns[] = {
-	{ .title = "CREDENTIAL", .field = "id", .may_be_cut = true },
-	{ .title = "PROVIDER", .field = "provider", .may_be_cut = true },
+	{ .title = "CREDENTIAL", .field = "id", .cut_to = ID_SHOWN },
+	{ .title = "PROVIDER", .field = "provider", .cut_to = SHOWN },
 	{ .title = "STATE", .field = "state" },
-	{ .title = "REASON", .field = "reason", .may_be_cut = true },
-	{ .title = "PRIO", .field = "priority", .right = true },
+	{ .title = "REASON", .field = "reason", .cut_to = 6 },
+	{ .title = "PRI", .field = "priority", .right = true },
 	{ .title = "BUSY", .field = "in_flight", .right = true },
 	{ .title = "SESS", .field = "sessions", .right = true },
 	{ .title = "OK", .field = "succeeded", .right = true },
-	{ .title = "FAILED", .field = "failed", .right = true },
+	{ .title = "FAIL", .field = "failed", .right = true },
 };
 
 static const struct table_column model_columns[] = {
-	{ .title = "MODEL", .field = "id", .may_be_cut = true },
-	{ .title = "PROVIDERS", .field = "providers", .may_be_cut = true },
+	{ .title = "MODEL", .field = "id", .cut_to = ID_SHOWN },
+	{ .title = "PROVIDERS", .field = "providers", .cut_to = SHOWN },
 	{ .title = "CANDIDATES", .field = "candidates", .right = true },
 	{ .title = "READY", .field = "ready", .right = true },
 };
@@ -52,8 +53,8 @@ write_key(const cJSON *value, struct buf *out)
 static const struct table_column session_columns[] = {
 	{ .title = "KEY", .field = "key", .write = write_key },
 	{ .title = "SESSION", .field = "session" },
-	{ .title = "MODEL", .field = "model", .may_be_cut = true },
-	{ .title = "CREDENTIAL", .field = "credential", .may_be_cut = true },
+	{ .title = "MODEL", .field = "model", .cut_to = SHOWN },
+	{ .title = "CREDENTIAL", .field = "credential", .cut_to = ID_SHOWN },
 	{ .title = "AGE",
 	    .field = "age_s",
 	    .write = table_write_seconds,
@@ -66,8 +67,8 @@ static const struct table_column session_columns[] = {
 
 static const struct table_column setting_columns[] = {
 	{ .title = "SETTING", .field = "name" },
-	{ .title = "OLD", .field = "old", .may_be_cut = true },
-	{ .title = "NEW", .field = "new", .may_be_cut = true },
+	{ .title = "OLD", .field = "old", .cut_to = SHOWN },
+	{ .title = "NEW", .field = "new", .cut_to = SHOWN },
 };
 
 #define PRINT_TABLE(columns, rows)                                             \

@@ -2,13 +2,14 @@
 #include "master/ctl/table.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/alloc.h"
 #include "common/str.h"
 
-enum { CELL_MAX = 4096, CUT_MIN = 8, GAP = 2 };
+enum { CELL_MAX = 4096, GAP = 2 };
 
 struct grid {
 	const struct table_column *columns;
@@ -58,6 +59,21 @@ table_write_seconds(const cJSON *value, struct buf *out)
 	buf_puts(out, text);
 }
 
+/* A value of several lines, such as a list of the configuration, on one. */
+static void
+join_lines(char *cell)
+{
+	char *from, *to = cell;
+
+	for (from = cell; *from != '\0'; from++) {
+		if (!isspace((unsigned char)*from))
+			*to++ = *from;
+		else if (to > cell && to[-1] != ' ')
+			*to++ = ' ';
+	}
+	*to = '\0';
+}
+
 static char *
 make_cell(const struct table_column *column, const cJSON *row)
 {
@@ -68,6 +84,7 @@ make_cell(const struct table_column *column, const cJSON *row)
 	(column->write != NULL ? column->write : table_write_value)(
 	    value, &text);
 	cell = xstrdup(buf_string(&text));
+	join_lines(cell);
 	buf_fini(&text);
 	return cell;
 }
@@ -102,7 +119,8 @@ widest(struct grid *g)
 	size_t i;
 
 	for (i = 0; i < g->ncolumns; i++) {
-		if (g->columns[i].may_be_cut && g->widths[i] > CUT_MIN &&
+		if (g->columns[i].cut_to > 0 &&
+		    g->widths[i] > g->columns[i].cut_to &&
 		    (found == NULL || g->widths[i] > *found))
 			found = &g->widths[i];
 	}

@@ -22,7 +22,7 @@ struct table_column {
 	/* How it is written; NULL: strings and numbers as they are. */
 	void (*write)(const cJSON *value, struct buf *out);
 	bool right;
-	bool may_be_cut;
+	size_t cut_to; /* characters that are shown at least; 0: all */
 };
 
 /* Title and rows; nothing for no rows. */

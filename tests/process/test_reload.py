@@ -335,6 +335,9 @@ def test_dry_run_changes_nothing(make_daemon, stub):
     (row,) = [row for row in data["settings"]
               if "header-timeout" in row["name"]]
     assert row["new"] == "13s"
+    lines = daemon.ctl_run("reload", "--dry-run").stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith("claude-api-key")]
+    assert "api-key = " in line and len(line) <= 80, "one line for a person"
     assert sorted(daemon.worker_pids()) == workers
     assert daemon.ask(CLAUDE, "hi").status == 404
 

@@ -296,12 +296,34 @@ def test_privileges_are_dropped_to_the_user(make_daemon, stub):
     assert daemon.ask(CLAUDE, "hi").status == 200
 
 
+def test_user_takes_over_what_root_left(make_daemon, stub):
+    if os.geteuid() != 0:
+        pytest.skip("only root can drop privileges")
+    user = pwd.getpwnam("nobody")
+    daemon = make_daemon(pool(stub, "claude"), start=False)
+    for path in [daemon.dir] + list(daemon.dir.parents)[:3]:
+        path.chmod(path.stat().st_mode | 0o055)
+    os.chown(daemon.auth_dir, user.pw_uid, user.pw_gid)
+    daemon.start().stop()
+    precious = daemon.state_dir / "precious"
+    precious.write_text("root's own")
+    os.link(precious, daemon.state_dir / "ledger" / "boot")
+    daemon.with_config(user="nobody", group="nogroup")
+    os.chown(daemon.config_file, user.pw_uid, user.pw_gid)
+    daemon.start()
+    assert daemon.ask(CLAUDE, "hi").status == 200
+    assert (daemon.state_dir / "lock").stat().st_uid == user.pw_uid
+    assert precious.stat().st_uid == 0
+
+
 def test_unknown_user_is_refused(make_daemon, stub):
     if os.geteuid() != 0:
         pytest.skip("only root can drop privileges")
     daemon = make_daemon({**pool(stub, "claude"), "user": "no-such-user"},
                          start=False)
     assert "no-such-user" in failed_start(daemon)
+    done = daemon.run("-t", "-c", str(daemon.config_file))
+    assert done.returncode == 1 and "no-such-user" in done.stderr
 
 
 def test_listens_on_ipv6(make_daemon, stub):

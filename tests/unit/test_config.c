@@ -162,6 +162,11 @@ static const struct {
 	{ "admin-listen = \"0.0.0.0:1\";", "set \"admin-key\"", ":2:" },
 	{ "state-dir = \"here\";", "must be an absolute path", ":2:" },
 	{ "auth-dir = \"/nowhere\";", "\"/nowhere\" is no directory", ":2:" },
+	{ "models-file = \"m.json\";", "must be an absolute path", ":2:" },
+	{ "log = { file = \"l\"; };", "must be an absolute path", ":2:" },
+	{ "log = { usage-file = \"l\"; };", "must be an absolute path", ":2:" },
+	{ "claude-api-key = ( { api-key = \"k\\nX: 1\"; } );",
+	    "\"api-key\" holds a control character", ":2:" },
 	{ "models-file = \"/nowhere\";", "cannot read \"/nowhere\"", ":2:" },
 	{ "workers = ;", "syntax error", ":2" },
 };
