@@ -5,6 +5,7 @@ import collections
 import concurrent.futures
 import json
 import signal
+import socket
 import time
 import uuid
 
@@ -268,6 +269,31 @@ def test_64_parallel_first_requests_land_on_one_credential(make_daemon, stub,
             answers = list(threads.map(lambda n, rows=headers: daemon.ask(
                 dialect, f"text {n}", headers=rows).status, range(64)))
         assert answers == [200] * 64
+        assert len(set(accounts_used(stub))) == 1
+
+
+def test_64_first_requests_released_in_one_instant(make_daemon, stub):
+    """All have arrived but for a last byte; then these are sent at once."""
+    daemon = make_daemon(merged(pool(stub, "claude", count=4),
+                                {"workers": 4, **AFFINITY}))
+    for turn in range(5):
+        del stub.log[:]
+        socks = []
+        for n in range(64):
+            body = json.dumps(CLAUDE.body(f"text {n}")).encode()
+            sock = socket.create_connection(("127.0.0.1", daemon.port),
+                                            timeout=20 * SLOW)
+            sock.sendall(f"POST /v1/messages HTTP/1.1\r\nHost: x\r\n"
+                         f"X-Api-Key: {CLIENT_KEY}\r\nX-Session-ID: s{turn}"
+                         f"\r\nConnection: close\r\nContent-Length: "
+                         f"{len(body)}\r\n\r\n".encode() + body[:-1])
+            socks.append(sock)
+        for sock in socks:
+            sock.send(b"}")
+        for sock in socks:
+            assert sock.recv(100).startswith(b"HTTP/1.1 200 ")
+            sock.close()
+        assert len(stub.log) == 64
         assert len(set(accounts_used(stub))) == 1
 
 

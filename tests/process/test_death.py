@@ -203,6 +203,39 @@ def test_new_master_takes_over_from_a_killed_one(make_daemon, stub):
         assert daemon.ask(OPENAI, "hi").status == 200
 
 
+@pytest.mark.limit(90)
+def test_change_of_masters_resets_no_connection(make_daemon, stub):
+    """An orphan leaves at its own time; what the kernel still gives to its
+    socket is the other orphans' to take."""
+    daemon = make_daemon({**pool(stub, "claude"), "log": {"level": "info"}})
+    failed: list[str] = []
+    done = threading.Event()
+
+    def connect() -> None:
+        while not done.is_set():
+            try:
+                with daemon.client() as client:
+                    assert client.get("/healthz").status == 200
+            except (OSError, http.client.HTTPException) as error:
+                failed.append(repr(error))
+
+    threads = [threading.Thread(target=connect) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(8):
+            orphans = daemon.settled_workers()
+            os.kill(daemon.pid, signal.SIGKILL)
+            daemon.proc.wait()
+            daemon.start()
+            wait_for(lambda: not any(map(process_alive, orphans)), 10)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not failed
+
+
 def test_kills_of_everything_lose_no_binding(make_daemon, stub):
     daemon = make_daemon(merged(pool(stub, "claude", count=3), AFFINITY))
     homes: dict[str, str] = {}

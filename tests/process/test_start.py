@@ -3,6 +3,7 @@
 
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from harness import (CLAUDE, FAIRLEAD, OPENAI, SLOW, merged, pool,
+from harness import (CLAUDE, FAIRLEAD, OPENAI, SANITIZED, SLOW, merged, pool,
                      process_alive, wait_for)
 
 
@@ -293,6 +294,18 @@ def test_privileges_are_dropped_to_the_user(make_daemon, stub):
     daemon.hup()
     os.kill(daemon.worker_pids()[0], signal.SIGKILL)
     wait_for(lambda: len(daemon.worker_pids()) == 2, 5)
+    assert daemon.ask(CLAUDE, "hi").status == 200
+
+
+def test_death_at_start_is_told_with_its_signal(make_daemon, stub):
+    if SANITIZED:
+        pytest.skip("a sanitizer takes the signal")
+    daemon = make_daemon(pool(stub, "claude"))
+    daemon.stop()
+    os.truncate(daemon.state_dir / "state" / "data.mdb", 9000)
+    assert f"signal {int(signal.SIGBUS)} " in failed_start(daemon)
+    shutil.rmtree(daemon.state_dir / "state")
+    daemon.start()
     assert daemon.ask(CLAUDE, "hi").status == 200
 
 
