@@ -208,21 +208,26 @@ broken_path_costs_only_its_owner(void **state UNUSED)
 }
 
 static void
-hint_of_a_429_is_followed_within_bounds(void **state UNUSED)
+a_hint_is_followed_within_bounds(void **state UNUSED)
 {
 	static const struct {
+		int status;
 		int64_t hint_ms, wanted_ms;
 		bool ladder;
 	} rows[] = {
-		{ 7000, 7000, false },
-		{ MAX_MS + 1, MAX_MS, false },
-		{ RETRY_AFTER_NONE, 0, true },
-		{ 0, 0, true },
+		{ 429, 7000, 7000, false },
+		{ 429, MAX_MS + 1, MAX_MS, false },
+		{ 429, RETRY_AFTER_NONE, 0, true },
+		{ 429, 0, 0, true },
+		{ 503, 7000, TRANSIENT_MS, false },
+		{ 503, 2 * TRANSIENT_MS, 2 * TRANSIENT_MS, false },
+		{ 503, MAX_MS + 1, MAX_MS, false },
+		{ 503, RETRY_AFTER_NONE, TRANSIENT_MS, false },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct failure f = { .end = ATTEMPT_STATUS,
-			.status = 429,
+			.status = rows[i].status,
 			.code = "",
 			.type = "",
 			.model = "m",
@@ -324,7 +329,7 @@ main(void)
 		cmocka_unit_test(bodies_can_say_that_the_request_is_at_fault),
 		cmocka_unit_test(unsupported_model_is_not_the_requests_fault),
 		cmocka_unit_test(broken_path_costs_only_its_owner),
-		cmocka_unit_test(hint_of_a_429_is_followed_within_bounds),
+		cmocka_unit_test(a_hint_is_followed_within_bounds),
 		cmocka_unit_test(
 		    disabled_cooling_costs_nothing_but_still_moves_on),
 		cmocka_unit_test(side_endpoints_say_little_about_the_model),
