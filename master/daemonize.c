@@ -6,13 +6,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* The byte that says all is well; a reason never begins with it. */
 static const char ok = '\0';
 
+/* It could not say why itself; how it ended is the only clue. */
+static void
+tell_death(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) == pid && WIFSIGNALED(status))
+		(void)fprintf(stderr,
+		    "fairlead: died while it started: signal %d (%s)\n",
+		    WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else
+		(void)fputs("fairlead: died while it started\n", stderr);
+}
+
 static NORETURN void
-wait_for_outcome(int fd)
+wait_for_outcome(int fd, pid_t pid)
 {
 	char text[8192];
 	size_t len = 0;
@@ -26,7 +41,7 @@ wait_for_outcome(int fd)
 	if (len > 0 && text[0] == ok)
 		_exit(0);
 	if (len == 0)
-		(void)fputs("fairlead: died while it started\n", stderr);
+		tell_death(pid);
 	else
 		(void)fprintf(stderr, "fairlead: %.*s\n", (int)len, text);
 	_exit(1);
@@ -62,7 +77,7 @@ daemonize(int *ready)
 	}
 	if (pid > 0) {
 		(void)close(ends[1]);
-		wait_for_outcome(ends[0]);
+		wait_for_outcome(ends[0], pid);
 	}
 	(void)close(ends[0]);
 	*ready = ends[1];

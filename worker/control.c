@@ -143,11 +143,17 @@ on_orphan(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 	struct control *c = arg;
 
 	c->orphan_ms += ORPHAN_LOOK_MS;
-	if (c->orphan_ms >= ORPHAN_MAX_MS ||
-	    atomic_load(&c->worker->board->incarnation) != c->incarnation)
-		worker_drain(c->worker);
-	else
+	if (c->orphan_ms < ORPHAN_MAX_MS &&
+	    atomic_load(&c->worker->board->incarnation) == c->incarnation) {
 		wait_on(c);
+		return;
+	}
+	/*
+	 * A socket lives until the last orphan lets go of it, and with it what
+	 * has come in since its own worker has left.
+	 */
+	listeners_adopt_all(c->worker->listeners);
+	worker_drain(c->worker);
 }
 
 static void

@@ -171,6 +171,15 @@ listeners_release(struct listeners *ls, uint32_t index)
 }
 
 void
+listeners_adopt_all(struct listeners *ls)
+{
+	unsigned i;
+
+	for (i = 0; i < ls->n; i++)
+		ls->v[i].ours = true;
+}
+
+void
 listeners_start(struct listeners *ls)
 {
 	ls->accepting = true;

@@ -21,6 +21,9 @@ void listeners_free(struct listeners *ls);
 void listeners_adopt(struct listeners *ls, uint32_t index, uint32_t role);
 void listeners_release(struct listeners *ls, uint32_t index);
 
+/* Takes every socket for its own, for the stop of a worker without a master. */
+void listeners_adopt_all(struct listeners *ls);
+
 /* Accepts from now on. */
 void listeners_start(struct listeners *ls);
 

@@ -212,7 +212,8 @@ duration_of(
 		break;
 	case DURATION_TRANSIENT:
 		ms = c->transient_ms;
-		/* A hint can only make it longer, and only where there is one. */
+		/* A hint can only make it longer, and only where there is one.
+		 */
 		if (ms > 0 && f->retry_after_ms > ms)
 			ms = f->retry_after_ms;
 		break;

@@ -844,17 +844,22 @@ def accepting(pid: int) -> bool:
                 if line.startswith("tfd:") and line.split()[1] in listening:
                     return True
     except (OSError, IndexError):
-        pass  # it has ended
+        pass  # it has ended, or only root may look
     return False
 
 
 def private_rss_kb(pid: int) -> int:
-    total = 0
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(
-            encoding="ascii").splitlines():
-        if line.startswith(("Private_Clean", "Private_Dirty")):
-            total += int(line.split()[1])
-    return total
+    """Anonymous memory; /proc/PID/status may be read by everybody."""
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(text.partition("RssAnon:")[2].split()[0])
+
+
+def open_descriptors(pid: int) -> int:
+    """How many; the daemon is not dumpable, so only root may look."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except PermissionError:
+        pytest.skip("only root may look into the daemon")
 
 
 # -- fixtures ---------------------------------------------------------------

@@ -5,6 +5,7 @@ import concurrent.futures
 import http.client
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -203,37 +204,27 @@ def test_new_master_takes_over_from_a_killed_one(make_daemon, stub):
         assert daemon.ask(OPENAI, "hi").status == 200
 
 
-@pytest.mark.limit(90)
-def test_change_of_masters_resets_no_connection(make_daemon, stub):
-    """An orphan leaves at its own time; what the kernel still gives to its
-    socket is the other orphans' to take."""
-    daemon = make_daemon({**pool(stub, "claude"), "log": {"level": "info"}})
-    failed: list[str] = []
-    done = threading.Event()
-
-    def connect() -> None:
-        while not done.is_set():
-            try:
-                with daemon.client() as client:
-                    assert client.get("/healthz").status == 200
-            except (OSError, http.client.HTTPException) as error:
-                failed.append(repr(error))
-
-    threads = [threading.Thread(target=connect) for _ in range(4)]
-    for thread in threads:
-        thread.start()
+def test_last_orphan_takes_what_the_first_one_left(make_daemon, stub):
+    """The kernel gives connections to the socket of an orphan that has left
+    as long as another one holds it too."""
+    daemon = make_daemon(pool(stub, "claude"))
+    first, last = daemon.settled_workers()
+    os.kill(last, signal.SIGSTOP)
     try:
-        for _ in range(8):
-            orphans = daemon.settled_workers()
-            os.kill(daemon.pid, signal.SIGKILL)
-            daemon.proc.wait()
-            daemon.start()
-            wait_for(lambda: not any(map(process_alive, orphans)), 10)
+        os.kill(daemon.pid, signal.SIGKILL)
+        daemon.proc.wait()
+        daemon.start()
+        wait_for(lambda: not process_alive(first), 10)
+        waiting = [socket.create_connection(("127.0.0.1", daemon.port))
+                   for _ in range(40)]
+        for sock in waiting:
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    assert not failed
+        os.kill(last, signal.SIGCONT)
+    for sock in waiting:
+        sock.settimeout(10 * SLOW)
+        assert sock.recv(4096).startswith(b"HTTP/1.1 200")
+        sock.close()
 
 
 def test_kills_of_everything_lose_no_binding(make_daemon, stub):

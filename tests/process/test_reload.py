@@ -2,7 +2,6 @@
 """Reload is a transaction, and no client notices it."""
 
 import http.client
-import os
 import re
 import signal
 import socket
@@ -12,8 +11,8 @@ import time
 import pytest
 
 from harness import (CLAUDE, CLIENT_KEY, OPENAI, SANITIZED, accounts_used,
-                     free_port, merged, pool, process_alive, read_events,
-                     wait_for)
+                     free_port, merged, open_descriptors, pool,
+                     process_alive, read_events, wait_for)
 
 
 class Load:
@@ -346,7 +345,7 @@ def test_two_hundred_reloads_leak_nothing(make_daemon, stub):
     daemon = make_daemon({**pool(stub, "openai"), "workers": 1})
 
     def measure() -> tuple[int, int]:
-        fds = len(os.listdir(f"/proc/{daemon.pid}/fd"))
+        fds = open_descriptors(daemon.pid)
         with open(f"/proc/{daemon.pid}/statm", encoding="ascii") as statm:
             return fds, int(statm.read().split()[1]) * 4
 
