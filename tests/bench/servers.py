@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The stub provider and the proxies before it, each in its own directory."""
 
+import contextlib
 import json
 import os
 import re
@@ -103,10 +104,13 @@ class Setup:
     sessions: int = 500
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+def free_ports(count):
+    """All are held until the last is found, so that no two are the same."""
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in socks:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in socks]
 
 
 def accepts(port):
@@ -205,7 +209,7 @@ class Nginx(Proxy):
     def prepare(self):
         kinds = [(tls, stream) for tls in (False, True)
                  for stream in (False, True)]
-        self.ports = [free_port() for _ in kinds]
+        self.ports = free_ports(len(kinds))
         self.port_of = dict(zip(kinds, self.ports))
         conf = self.home / "nginx.conf"
         conf.write_text(self.configuration())
@@ -238,7 +242,7 @@ class Fairlead(Proxy):
     program = Path()
 
     def prepare(self):
-        self.ports = [free_port()]
+        self.ports = free_ports(1)
         for part in ("state", "run", "auths"):
             (self.home / part).mkdir()
         conf = self.home / "fairlead.conf"
