@@ -249,7 +249,4 @@ unsigned config_diff(const struct config *old, const struct config *new,
 /* The effects of a change of that setting, by its key; 0 if unknown. */
 unsigned config_effect_of(const char *key);
 
-/* Walks all settings: for documents and completion. */
-void config_list_keys(FILE *out);
-
 #endif

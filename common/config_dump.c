@@ -125,25 +125,3 @@ config_effect_of(const char *key)
 	}
 	return CONFIG_EFFECT_NONE;
 }
-
-static void
-list_table(const struct config_table *table, const char *prefix, FILE *out)
-{
-	const struct config_row *row;
-	char path[128];
-
-	for (row = table->rows; row < table->rows + table->n; row++) {
-		(void)snprintf(path, sizeof(path), "%s%s", prefix, row->key);
-		(void)fprintf(out, "%s\t%s\n", path, row->def);
-		if (row->sub == NULL)
-			continue;
-		(void)snprintf(path, sizeof(path), "%s%s/", prefix, row->key);
-		list_table(row->sub, path, out);
-	}
-}
-
-void
-config_list_keys(FILE *out)
-{
-	list_table(&config_settings, "", out);
-}

@@ -38,7 +38,6 @@ relay_new(struct exchange *x)
 	}
 	x->relay = r;
 	TAILQ_INSERT_TAIL(&rs->live, r, link);
-	rs->count++;
 	return r;
 }
 
@@ -72,7 +71,6 @@ relay_bury(struct relay *r)
 	r->x = NULL;
 	TAILQ_REMOVE(&rs->live, r, link);
 	TAILQ_INSERT_TAIL(&rs->dead, r, link);
-	rs->count--;
 	event_active(&rs->reaper, EV_TIMEOUT, 0);
 }
 
@@ -126,12 +124,6 @@ relays_free(struct relays *rs)
 	(void)event_del(&rs->reaper);
 	picker_fini(&rs->picker);
 	free(rs);
-}
-
-size_t
-relays_count(const struct relays *rs)
-{
-	return rs->count;
 }
 
 /* ---- the ends */

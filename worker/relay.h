@@ -22,7 +22,4 @@ struct relays *relays_new(struct worker *w) MUST_CHECK;
 /* Ends every relay without a word to its client. Before upstream_free(). */
 void relays_free(struct relays *rs);
 
-/* Relays in flight. */
-size_t relays_count(const struct relays *rs);
-
 #endif

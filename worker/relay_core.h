@@ -55,7 +55,6 @@ struct relays {
 	struct worker *worker;
 	struct picker picker;
 	TAILQ_HEAD(relay_list, relay) live, dead;
-	size_t count;
 	struct event reaper;
 };
 
