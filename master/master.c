@@ -10,7 +10,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "master/daemonize.h"
-#include "master/registry.h"
+#include "master/registry/registry.h"
 #include "master/reload.h"
 #include "master/start.h"
 #include "master/workers.h"

@@ -11,11 +11,11 @@
 #include "common/alloc.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "master/credential/watch.h"
 #include "master/listen.h"
 #include "master/logfile.h"
 #include "master/master.h"
-#include "master/registry.h"
-#include "master/watch.h"
+#include "master/registry/registry.h"
 #include "master/workers.h"
 
 enum { WHY_MAX = 256 * 1024, LOGGED_MAX = 200 };

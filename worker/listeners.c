@@ -14,7 +14,7 @@
 #include "common/handoff.h"
 #include "common/ipc.h"
 #include "common/log.h"
-#include "worker/conn.h"
+#include "worker/client/conn.h"
 
 enum {
 	ACCEPT_BATCH = 64, /* per turn, so that requests get theirs */

@@ -24,11 +24,11 @@
 #include "common/log.h"
 #include "common/outbound.h"
 #include "common/str.h"
-#include "worker/conn.h"
+#include "worker/client/conn.h"
 #include "worker/control.h"
 #include "worker/listeners.h"
-#include "worker/relay.h"
-#include "worker/upstream.h"
+#include "worker/relay/relay.h"
+#include "worker/upstream/upstream.h"
 
 enum { TICK_MS = 500, NULL_MAJOR = 1, NULL_MINOR = 3 };
 

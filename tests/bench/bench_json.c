@@ -14,8 +14,8 @@
 #include <cjson/cJSON.h>
 
 #include "common/buf.h"
-#include "worker/facts.h"
-#include "worker/json.h"
+#include "worker/json/json.h"
+#include "worker/session/facts.h"
 
 enum { BODY_BYTES = 1 << 20, ROUNDS = 15 };
 

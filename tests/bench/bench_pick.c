@@ -13,7 +13,7 @@
 #include "common/alloc.h"
 #include "tests/unit/pool.h"
 #include "tests/unit/scratch.h"
-#include "worker/pick.h"
+#include "worker/select/pick.h"
 
 enum { ROUNDS = 9, PICKS = 50000, NEW = 5000 };
 

@@ -11,10 +11,10 @@
 #include <string.h>
 
 #include "common/utf8.h"
-#include "worker/derived.h"
-#include "worker/facts.h"
-#include "worker/http_head.h"
-#include "worker/session.h"
+#include "worker/http/http_head.h"
+#include "worker/session/derived.h"
+#include "worker/session/facts.h"
+#include "worker/session/session.h"
 
 #define CHECK(condition)                                                       \
 	do {                                                                   \

@@ -7,7 +7,7 @@
 
 #include "common/attr.h"
 #include "tests/fuzz/fuzz.h"
-#include "worker/http_chunk.h"
+#include "worker/http/http_chunk.h"
 
 enum { LIMIT = 4096 };
 

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "tests/fuzz/fuzz.h"
-#include "worker/http_head.h"
-#include "worker/route.h"
+#include "worker/client/route.h"
+#include "worker/http/http_head.h"
 
 static void
 require_inside(const struct http_head *h, struct http_ref ref)

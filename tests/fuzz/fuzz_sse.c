@@ -8,8 +8,8 @@
 
 #include "common/attr.h"
 #include "tests/fuzz/fuzz.h"
-#include "worker/dialect_stream.h"
-#include "worker/sse.h"
+#include "worker/dialect/dialect_stream.h"
+#include "worker/http/sse.h"
 
 /* A digest (FNV-1a, 64 bits) of all that was told, in its order. */
 struct digest {

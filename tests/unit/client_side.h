@@ -23,8 +23,8 @@
 #include <event2/event.h>
 
 #include "common/clock.h"
-#include "worker/conn.h"
-#include "worker/http_chunk.h"
+#include "worker/client/conn.h"
+#include "worker/http/http_chunk.h"
 
 #define KEY  "Authorization: Bearer sk-test\r\n"
 #define HOST "Host: a\r\n"

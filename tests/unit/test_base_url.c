@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "master/base_url.h"
+#include "master/credential/base_url.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "worker/body.h"
+#include "worker/client/body.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "master/catalog.h"
+#include "master/registry/catalog.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "worker/client_auth.h"
+#include "worker/client/client_auth.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "worker/collect.h"
+#include "worker/dialect/collect.h"
 
 /* Feeds a stream in pieces of that size; what came of it. */
 static enum collect_result

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "master/control.h"
+#include "master/control/control.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "master/control_verbs.h"
+#include "master/control/control_verbs.h"
 
 static const struct {
 	const char *line;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "master/credconf.h"
+#include "master/credential/credconf.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

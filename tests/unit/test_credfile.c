@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "master/credfile.h"
+#include "master/credential/credfile.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -11,8 +11,8 @@
 #include <cmocka.h>
 
 #include "common/alloc.h"
-#include "master/json_text.h"
-#include "master/time_text.h"
+#include "master/credential/json_text.h"
+#include "master/credential/time_text.h"
 #include "tests/unit/master_fixture.h"
 
 static struct buf why;

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "worker/derived.h"
+#include "worker/session/derived.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 

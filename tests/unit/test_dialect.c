@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "worker/dialect.h"
+#include "worker/dialect/dialect.h"
 
 static const char *
 body_of(struct buf *b, enum dialect d, const struct dialect_error *e)

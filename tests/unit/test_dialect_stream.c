@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "worker/dialect_stream.h"
+#include "worker/dialect/dialect_stream.h"
 
 #define O DIALECT_OPENAI
 #define R DIALECT_RESPONSES

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "worker/facts.h"
+#include "worker/session/facts.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 

@@ -17,10 +17,10 @@
 #include <cmocka.h>
 
 #include "common/buf.h"
-#include "worker/derived.h"
-#include "worker/facts.h"
-#include "worker/http_head.h"
-#include "worker/session.h"
+#include "worker/http/http_head.h"
+#include "worker/session/derived.h"
+#include "worker/session/facts.h"
+#include "worker/session/session.h"
 
 enum { MAX_FILE_BYTES = 16 << 20 };
 

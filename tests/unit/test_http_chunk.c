@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "worker/http_chunk.h"
+#include "worker/http/http_chunk.h"
 
 #define LAST    "0\r\n\r\n"
 #define ROW(s)  (s), sizeof(s) - 1

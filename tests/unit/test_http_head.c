@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "worker/http_head.h"
+#include "worker/http/http_head.h"
 
 #define HOST "Host: a\r\n"
 #define GET  "GET / HTTP/1.1\r\n"

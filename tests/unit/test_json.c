@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "common/utf8.h"
-#include "worker/json.h"
+#include "worker/json/json.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "common/attr.h"
-#include "worker/json_watch.h"
+#include "worker/json/json_watch.h"
 
 enum { NONE, A, B, DEEP, ANY, LIST };
 

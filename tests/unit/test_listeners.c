@@ -25,7 +25,7 @@
 #include "common/handoff.h"
 #include "common/ipc.h"
 #include "common/log.h"
-#include "worker/conn.h"
+#include "worker/client/conn.h"
 
 enum { N = 2, CLIENTS = 100, DEADLINE_MS = 20000 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "master/models.h"
+#include "master/registry/models.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,8 +10,8 @@
 #include <cmocka.h>
 
 #include "common/alloc.h"
-#include "master/credconf.h"
-#include "master/credfile.h"
+#include "master/credential/credconf.h"
+#include "master/credential/credfile.h"
 #include "tests/unit/master_fixture.h"
 
 static struct fixture fixture;

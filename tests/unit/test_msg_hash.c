@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "worker/msg_hash.h"
+#include "worker/session/msg_hash.h"
 
 #define TEN(s) s s s s s s s s s s
 

@@ -8,9 +8,9 @@
 #include <cmocka.h>
 
 #include "common/attr.h"
-#include "worker/error_body.h"
-#include "worker/outcome.h"
-#include "worker/retry_after.h"
+#include "worker/dialect/error_body.h"
+#include "worker/relay/outcome.h"
+#include "worker/relay/retry_after.h"
 
 enum {
 	MINUTES_30 = 30 * 60 * 1000,

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "common/provider.h"
-#include "worker/outgoing.h"
+#include "worker/relay/outgoing.h"
 
 /* A credential's record, as it lies in the store. */
 struct record {

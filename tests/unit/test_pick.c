@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "worker/pick.h"
+#include "worker/select/pick.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -15,7 +15,7 @@
 #include "common/str.h"
 #include "tests/unit/pool.h"
 #include "tests/unit/scratch.h"
-#include "worker/strategy.h"
+#include "worker/select/strategy.h"
 
 #define BOOT "11111111-2222-3333-4444-555555555555"
 

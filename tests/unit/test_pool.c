@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "master/pool.h"
+#include "master/credential/pool.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

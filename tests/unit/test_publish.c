@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "master/publish.h"
+#include "master/registry/publish.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -11,7 +11,7 @@
 
 #include "common/alloc.h"
 #include "common/clock.h"
-#include "master/credfile.h"
+#include "master/credential/credfile.h"
 #include "tests/unit/master_fixture.h"
 
 enum { HOUR_MS = 3600000 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "master/registry.h"
+#include "master/registry/registry.h"
 
 #include <errno.h>
 #include <setjmp.h>

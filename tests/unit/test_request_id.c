@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "worker/request_id.h"
+#include "worker/client/request_id.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "worker/retry_after.h"
+#include "worker/relay/retry_after.h"
 
 enum {
 	NOW_S = 1000000000, /* Sun, 09 Sep 2001 01:46:40 GMT */

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "worker/rewrite.h"
+#include "worker/relay/rewrite.h"
 
 /* Applies what was asked for to a body and compares. */
 static void

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "worker/route.h"
+#include "worker/client/route.h"
 
 #define O DIALECT_OPENAI
 #define R DIALECT_RESPONSES

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "worker/sendq.h"
+#include "worker/client/sendq.h"
 
 #include <errno.h>
 #include <setjmp.h>

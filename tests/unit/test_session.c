@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "worker/session.h"
+#include "worker/session/session.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "worker/sse.h"
+#include "worker/http/sse.h"
 
 /*
  * What is expected of a stream: for each frame the offset behind it, its name

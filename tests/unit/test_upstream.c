@@ -25,7 +25,7 @@
 #include "common/alloc.h"
 #include "common/buf.h"
 #include "common/outbound.h"
-#include "worker/upstream.h"
+#include "worker/upstream/upstream.h"
 #include "worker/worker.h"
 
 enum { BIG = 8 * 1024 * 1024, GUARD_S = 20, LOG_MAX = 64 * 1024 };

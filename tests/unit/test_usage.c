@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "common/attr.h"
-#include "worker/json.h"
-#include "worker/usage.h"
+#include "worker/json/json.h"
+#include "worker/relay/usage.h"
 
 static void
 tokens_are_counted_in_every_dialect(void **state UNUSED)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "master/watch.h"
+#include "master/credential/watch.h"
 
 #include <errno.h>
 #include <setjmp.h>

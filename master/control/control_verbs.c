@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+#include "master/control/control_verbs.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "build.h"
+#include "common/bindings.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "master/control/sessions.h"
+#include "master/master.h"
+#include "master/registry/registry.h"
+#include "master/slot.h"
+#include "master/workers.h"
+
+enum { WHY_MAX = 64 * 1024 };
+
+static void
+add_number(cJSON *object, const char *name, int64_t value)
+{
+	(void)cJSON_AddNumberToObject(object, name, (double)value);
+}
+
+/* A worker as status shows it. */
+static void
+add_worker(void *ctx, const struct slot *slot, uint64_t generation)
+{
+	const struct {
+		cJSON *rows;
+		struct board *board;
+	} *to = ctx;
+	const struct board_slot *b = &to->board->slots[slot_board_index(slot)];
+	cJSON *row;
+
+	if (slot_state(slot) == SLOT_GONE)
+		return;
+	row = cJSON_CreateObject();
+	add_number(row, "slot", slot_board_index(slot));
+	if (slot_pid(slot) != 0)
+		add_number(row, "pid", slot_pid(slot));
+	else
+		(void)cJSON_AddNullToObject(row, "pid");
+	add_number(row, "generation", (int64_t)generation);
+	(void)cJSON_AddStringToObject(
+	    row, "state", slot_state_names[slot_state(slot)]);
+	add_number(row, "requests", (int64_t)b->counters.requests);
+	add_number(row, "streams", (int64_t)b->streams);
+	add_number(row, "connections", (int64_t)b->connections);
+	(void)cJSON_AddItemToArray(to->rows, row);
+}
+
+static void
+add_workers(cJSON *answer, struct master *m)
+{
+	struct {
+		cJSON *rows;
+		struct board *board;
+	} to = { cJSON_AddArrayToObject(answer, "workers"), m->board };
+
+	workers_each(m->workers, add_worker, &to);
+}
+
+static void
+add_reloads(cJSON *answer, const struct master *m)
+{
+	cJSON *reloads = cJSON_AddObjectToObject(answer, "reloads");
+
+	add_number(reloads, "ok", (int64_t)reload_count(m->reload, true));
+	add_number(reloads, "failed", (int64_t)reload_count(m->reload, false));
+}
+
+static cJSON *
+credentials_of(struct master *m, const struct sessions *sessions)
+{
+	if (!sessions_are_counted(sessions))
+		return registry_credentials_json(m->registry, NULL, NULL);
+	/* The callback takes it as const again. */
+	return registry_credentials_json(
+	    m->registry, sessions_of_credential, (void *)(uintptr_t)sessions);
+}
+
+static void
+run_status(struct control_client *client, struct master *m,
+    const struct control_request *request UNUSED)
+{
+	struct board_counters sum;
+	struct sessions sessions;
+	cJSON *answer = cJSON_CreateObject();
+
+	board_counters_sum(m->board, &sum);
+	sessions_count(&sessions, m, SESSIONS_COUNT_QUICK);
+	(void)cJSON_AddStringToObject(answer, "version", FAIRLEAD_VERSION);
+	add_number(answer, "pid", getpid());
+	(void)cJSON_AddStringToObject(
+	    answer, "state", master_state_name(m->state));
+	add_number(answer, "generation", (int64_t)m->generation);
+	add_number(answer, "uptime_s", (clock_now_ms() - m->started_ms) / 1000);
+	add_workers(answer, m);
+	(void)cJSON_AddItemToObject(
+	    answer, "credentials", credentials_of(m, &sessions));
+	add_number(
+	    answer, "models", (int64_t)registry_count_models(m->registry));
+	add_number(answer, "sessions", sessions_total(&sessions));
+	add_number(answer, "requests_total", (int64_t)sum.requests);
+	add_number(
+	    answer, "worker_deaths", (int64_t)workers_deaths(m->workers));
+	add_reloads(answer, m);
+	sessions_fini(&sessions);
+	control_answer(client, answer);
+}
+
+static void
+run_credentials(struct control_client *client, struct master *m,
+    const struct control_request *request UNUSED)
+{
+	struct sessions sessions;
+	cJSON *answer = cJSON_CreateObject();
+
+	sessions_count(&sessions, m, SESSIONS_COUNT_QUICK);
+	(void)cJSON_AddItemToObject(
+	    answer, "credentials", credentials_of(m, &sessions));
+	sessions_fini(&sessions);
+	control_answer(client, answer);
+}
+
+static void
+show_credential(struct control_client *client, struct master *m, const char *id)
+{
+	struct sessions sessions;
+	cJSON *answer, *row;
+
+	sessions_count(&sessions, m, SESSIONS_COUNT_QUICK);
+	row = registry_credential_json(m->registry, id,
+	    sessions_are_counted(&sessions) ? sessions_of_credential : NULL,
+	    &sessions);
+	sessions_fini(&sessions);
+	if (row == NULL) {
+		control_refuse(client, "there is no credential \"%s\"", id);
+		return;
+	}
+	answer = cJSON_CreateObject();
+	(void)cJSON_AddItemToObject(answer, "credential", row);
+	control_answer(client, answer);
+}
+
+static const struct {
+	const char *name;
+	int (*run)(struct registry *registry, const char *id);
+} credential_actions[] = {
+	{ "enable", registry_enable },
+	{ "disable", registry_disable },
+	{ "reset", registry_reset },
+	{ "unbind", registry_unbind },
+};
+
+/* The outcome of something that was done to a credential by hand. */
+static void
+report_action(
+    struct control_client *client, int rc, const char *id, const char *action)
+{
+	if (rc == 0) {
+		log_notice("credential %s: %s by hand", id, action);
+		control_accept(client);
+	} else if (rc == REGISTRY_UNKNOWN) {
+		control_refuse(client, "there is no credential \"%s\"", id);
+	} else if (rc == -EPERM) {
+		control_refuse(client,
+		    "credential \"%s\" is disabled by its section of the "
+		    "configuration",
+		    id);
+	} else {
+		control_refuse(client, "cannot %s credential \"%s\": %s",
+		    action, id, strerror(-rc));
+	}
+}
+
+static void
+act_on_credential(struct control_client *client, struct master *m,
+    const char *id, const char *action)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(credential_actions); i++) {
+		if (strcmp(credential_actions[i].name, action) == 0) {
+			report_action(client,
+			    credential_actions[i].run(m->registry, id), id,
+			    action);
+			return;
+		}
+	}
+	control_refuse(client,
+	    "\"%s\" is not available in this version of fairlead", action);
+}
+
+static void
+run_credential(struct control_client *client, struct master *m,
+    const struct control_request *request)
+{
+	if (request->nargs == 1)
+		show_credential(client, m, request->args[0]);
+	else
+		act_on_credential(
+		    client, m, request->args[0], request->args[1]);
+}
+
+static void
+run_models(struct control_client *client, struct master *m,
+    const struct control_request *request UNUSED)
+{
+	cJSON *answer = cJSON_CreateObject();
+
+	(void)cJSON_AddItemToObject(
+	    answer, "models", registry_models_json(m->registry));
+	control_answer(client, answer);
+}
+
+static void
+run_sessions(struct control_client *client, struct master *m,
+    const struct control_request *request UNUSED)
+{
+	cJSON *answer = cJSON_CreateObject();
+
+	sessions_describe(m, answer);
+	control_answer(client, answer);
+}
+
+static void
+run_session(struct control_client *client, struct master *m,
+    const struct control_request *request)
+{
+	cJSON *answer = cJSON_CreateObject();
+	cJSON *rows = cJSON_AddArrayToObject(answer, "sessions");
+
+	if (sessions_find(m, request->args[0], rows) == 0) {
+		cJSON_Delete(answer);
+		control_refuse(
+		    client, "there is no session \"%s\"", request->args[0]);
+		return;
+	}
+	control_answer(client, answer);
+}
+
+static void
+unbind_session(struct control_client *client, struct master *m, const char *id)
+{
+	int rc = sessions_unbind(m, id);
+
+	if (rc == SESSIONS_UNKNOWN)
+		control_refuse(client, "there is no session \"%s\"", id);
+	else if (rc == SESSIONS_AMBIGUOUS)
+		control_refuse(client,
+		    "\"%s\" is more than one session; give more of its key",
+		    id);
+	else if (rc == SESSIONS_BUSY)
+		control_refuse(client, "the bindings are busy, try again");
+	else if (rc < 0)
+		control_refuse(client, "cannot unbind session \"%s\": %s", id,
+		    strerror(-rc));
+	else
+		control_accept(client);
+}
+
+static void
+run_unbind(struct control_client *client, struct master *m,
+    const struct control_request *request)
+{
+	if (strcmp(request->args[0], "session") == 0)
+		unbind_session(client, m, request->args[1]);
+	else if (strcmp(request->args[0], "credential") == 0)
+		act_on_credential(client, m, request->args[1], "unbind");
+	else
+		control_refuse(
+		    client, "unbind what: \"session\" or \"credential\"?");
+}
+
+/* Sessions of credentials that would go: they find a new one. */
+static void
+add_sessions_moved(cJSON *answer, struct master *m)
+{
+	const cJSON *removed = cJSON_GetObjectItem(
+	    cJSON_GetObjectItem(answer, "credentials"), "removed");
+	struct sessions sessions;
+	const cJSON *id;
+	int64_t moved = 0;
+
+	sessions_count(&sessions, m, SESSIONS_COUNT_QUICK);
+	cJSON_ArrayForEach (id, removed)
+		moved += sessions_of_credential(&sessions, id->valuestring);
+	if (sessions_are_counted(&sessions))
+		add_number(answer, "sessions_moved", moved);
+	else
+		(void)cJSON_AddNullToObject(answer, "sessions_moved");
+	sessions_fini(&sessions);
+}
+
+static void
+dry_run(struct control_client *client, struct master *m)
+{
+	struct buf why = BUF_INIT(WHY_MAX);
+	cJSON *answer = reload_dry_run(m->reload, &why);
+
+	if (answer == NULL) {
+		control_refuse(client, "%s", buf_string(&why));
+	} else {
+		add_sessions_moved(answer, m);
+		control_answer(client, answer);
+	}
+	buf_fini(&why);
+}
+
+static void
+run_reload(struct control_client *client, struct master *m,
+    const struct control_request *request)
+{
+	if (request->nargs == 0)
+		control_wait_for_reload(client);
+	else if (strcmp(request->args[0], "--dry-run") == 0)
+		dry_run(client, m);
+	else
+		control_refuse(
+		    client, "\"reload\" takes \"--dry-run\" or nothing");
+}
+
+static void
+run_reopen(struct control_client *client, struct master *m,
+    const struct control_request *request UNUSED)
+{
+	struct buf why = BUF_INIT(WHY_MAX);
+
+	if (master_reopen_logs(m, &why) < 0)
+		control_refuse(client, "%s", buf_string(&why));
+	else
+		control_accept(client);
+	buf_fini(&why);
+}
+
+static void
+run_drain(struct control_client *client, struct master *m,
+    const struct control_request *request UNUSED)
+{
+	master_drain(m);
+	control_accept(client);
+}
+
+static void
+run_stop(struct control_client *client, struct master *m,
+    const struct control_request *request UNUSED)
+{
+	control_wait_for_end(client);
+	master_stop(m);
+}
+
+static void
+run_unavailable(struct control_client *client, struct master *m UNUSED,
+    const struct control_request *request)
+{
+	control_refuse(client,
+	    "\"%s\" is not available in this version of fairlead",
+	    request->verb);
+}
+
+const struct control_verb control_verbs[] = {
+	{ "credential", 1, 2, run_credential },
+	{ "credentials", 0, 0, run_credentials },
+	{ "drain", 0, 0, run_drain },
+	{ "models", 0, 0, run_models },
+	{ "reload", 0, 1, run_reload },
+	{ "reopen", 0, 0, run_reopen },
+	{ "session", 1, 1, run_session },
+	{ "sessions", 0, 0, run_sessions },
+	{ "status", 0, 0, run_status },
+	{ "stop", 0, 0, run_stop },
+	{ "top", 0, 0, run_unavailable },
+	{ "unbind", 2, 2, run_unbind },
+	{ "upgrade", 0, 0, run_unavailable },
+	{ "usage", 0, 0, run_unavailable },
+	{ "why", 1, 1, run_unavailable },
+};
+
+const size_t control_verbs_len = ARRAY_LEN(control_verbs);
+
+static const struct control_verb *
+find_verb(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(control_verbs); i++) {
+		if (strcmp(control_verbs[i].name, name) == 0)
+			return &control_verbs[i];
+	}
+	return NULL;
+}
+
+void
+control_run(struct control_client *client, struct master *m,
+    const struct control_request *request)
+{
+	const struct control_verb *verb = find_verb(request->verb);
+
+	if (verb == NULL)
+		control_refuse(client, "unknown verb \"%s\"", request->verb);
+	else if (request->nargs < verb->min_args ||
+		 request->nargs > verb->max_args)
+		control_refuse(
+		    client, "\"%s\" takes other arguments", request->verb);
+	else if (m->state == MASTER_STARTING)
+		control_refuse(client, "the daemon is starting");
+	else
+		verb->run(client, m, request);
+}

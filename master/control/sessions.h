@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sessions as the control socket shows them: read from the bindings that
+ * workers write, counted by credential, found by what people type.
+ */
+#ifndef FL_MASTER_CONTROL_SESSIONS_H
+#define FL_MASTER_CONTROL_SESSIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cjson/cJSON.h>
+
+#include "common/attr.h"
+#include "master/credential/name_map.h"
+
+struct master;
+
+enum {
+	SESSIONS_LISTED_MAX = 10000,
+	/* Beyond, counting takes too long to be done in passing. */
+	SESSIONS_COUNT_QUICK = 50000
+};
+
+/* How many live bindings there are, and on which credentials. */
+struct sessions {
+	bool counted; /* by credential */
+	int64_t total;
+	struct name_map credentials;
+};
+
+/*
+ * Counts, but by credential only if there are no more than max bindings.
+ * sessions_fini() frees.
+ */
+void sessions_count(struct sessions *s, struct master *m, int64_t max);
+void sessions_fini(struct sessions *s);
+
+bool sessions_are_counted(const struct sessions *s);
+int64_t sessions_total(const struct sessions *s);
+
+/* A registry_sessions_fn over a struct sessions. */
+int64_t sessions_of_credential(void *sessions, const char *id);
+
+/*
+ * Adds "total", "by_credential" and "sessions", the latter with at most
+ * SESSIONS_LISTED_MAX rows.
+ */
+void sessions_describe(struct master *m, cJSON *answer);
+
+/*
+ * Adds the bindings of a session to an array: id is its key as shown, or the
+ * beginning of it, or its shortened id. How many there are.
+ */
+size_t sessions_find(struct master *m, const char *id, cJSON *rows);
+
+enum {
+	SESSIONS_UNKNOWN = 1,
+	SESSIONS_AMBIGUOUS = 2, /* more than one session answers to it */
+	SESSIONS_BUSY = 3
+};
+
+/* Removes the bindings of one session, of all its models. */
+int sessions_unbind(struct master *m, const char *id) MUST_CHECK;
+
+#endif

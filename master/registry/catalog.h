@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The catalogue: which models a provider is known to have, where no
+ * credential says so itself. A JSON object of sections, each a list of
+ * objects of which only "id" is required; what is not known is passed over.
+ */
+#ifndef FL_MASTER_REGISTRY_CATALOG_H
+#define FL_MASTER_REGISTRY_CATALOG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/attr.h"
+#include "common/buf.h"
+
+struct catalog_model {
+	char *id;
+	char *display_name; /* "" if it is not said */
+	char *owned_by;     /* likewise */
+	int64_t created_s;  /* 0 likewise */
+	uint32_t max_input_tokens, max_output_tokens;
+};
+
+struct catalog_section {
+	char *name;
+	struct catalog_model *v;
+	size_t n;
+};
+
+struct catalog;
+
+enum { CATALOG_BYTES_MAX = 8 << 20 };
+
+/* One without any section. */
+struct catalog *catalog_new(void);
+void catalog_free(struct catalog *catalog);
+
+/* 0 and *out; -EINVAL with the reason in why, going on from the file's name. */
+int catalog_parse(const char *text, size_t len, struct catalog **out,
+    struct buf *why) MUST_CHECK;
+
+/*
+ * Reads a file, whose text is left in *text for a digest. 0; -ENOENT; or
+ * negative errno with the reason in why.
+ */
+int catalog_load(const char *path, struct buf *text, struct catalog **out,
+    struct buf *why) MUST_CHECK;
+
+/* NULL if there is no such section. */
+const struct catalog_section *
+catalog_find(const struct catalog *catalog, const char *section);
+
+/* A model of a section by its id, or NULL. */
+const struct catalog_model *
+catalog_section_find(const struct catalog_section *section, const char *id);
+
+#endif

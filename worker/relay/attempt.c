@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+#include "worker/relay/attempt.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/alloc.h"
+#include "common/clock.h"
+#include "common/ipc.h"
+#include "common/log.h"
+#include "common/secret.h"
+#include "worker/control.h"
+#include "worker/relay/outgoing.h"
+
+enum { MODEL_JSON_MAX = 16 * 1024 };
+
+static struct board_cell *
+cell_of(const struct attempt *a)
+{
+	return a->cell < BOARD_CELLS ? &a->worker->board->cells[a->cell] : NULL;
+}
+
+static struct board_credential *
+place_of(const struct attempt *a)
+{
+	return a->slot < BOARD_CREDENTIALS
+		   ? &a->worker->board->credentials[a->slot]
+		   : NULL;
+}
+
+/* ---- starting */
+
+static void
+take_credential(struct attempt *a, const struct state_credential *c,
+    const struct state_model *m)
+{
+	(void)str_copy(
+	    a->credential, sizeof(a->credential), state_string(c, c->id));
+	(void)str_copy(a->provider, sizeof(a->provider),
+	    state_string(c, c->provider_name));
+	a->model = xstrdup(state_string(c, m->upstream));
+	a->secret = xstrdup(state_string(c, c->secret));
+	a->slot = c->slot;
+	a->cell = m->cell;
+	a->incarnation = c->incarnation;
+	a->cooling = (struct cooling){
+		.disabled = (c->flags & STATE_DISABLE_COOLING) != 0,
+		.own_path = (c->flags & STATE_OWN_PATH) != 0,
+		.transient_ms = c->transient_cooldown_ms,
+		.max_ms = a->worker->config->cooldown_max_ms,
+	};
+	if (cell_of(a) != NULL)
+		a->word = atomic_load(&cell_of(a)->word);
+}
+
+/* Codex OAuth has only streams, and stores nothing. */
+static bool
+is_codex_oauth(const struct state_credential *c, enum operation operation)
+{
+	return c->provider == PROVIDER_CODEX && (c->flags & STATE_OAUTH) != 0 &&
+	       operation == OPERATION_RESPONSES;
+}
+
+/* 0 or -ENOMEM; with a->body NULL the exchange's body goes out as it is. */
+static int
+edit_body(struct attempt *a, const struct attempt_ask *ask)
+{
+	const struct exchange *x = ask->x;
+	struct buf name = BUF_INIT(MODEL_JSON_MAX);
+	struct rewrite edits;
+	int rc;
+
+	rewrite_init(&edits, ask->places);
+	if (x->route.model_len == 0 &&
+	    !span_equal(ask->asked, span_of(a->model))) {
+		buf_json_string(&name, a->model, strlen(a->model));
+		rewrite_model(&edits, name.data, name.len);
+	}
+	if (is_codex_oauth(ask->credential, x->route.row->operation))
+		rewrite_for_codex(&edits);
+	a->body_len = x->body_len;
+	rc =
+	    rewrite_apply(&edits, x->body, x->body_len, &a->body, &a->body_len);
+	buf_fini(&name);
+	return rc;
+}
+
+static int
+start_call(struct attempt *a, const struct attempt_ask *ask,
+    const struct upstream_events *events, void *ctx)
+{
+	const struct exchange *x = ask->x;
+	const struct state_credential *c = ask->credential;
+	struct outgoing o;
+	int rc = outgoing_make(&o, x, c, a->model);
+
+	if (rc == 0) {
+		struct upstream_request req = {
+			.method = "POST",
+			.url = o.url.data,
+			.proxy = state_string(c, c->proxy),
+			.headers = o.headers,
+			.nheaders = o.n,
+			.body = a->body != NULL ? a->body : x->body,
+			.body_len = a->body_len,
+			.connect_timeout_ms = a->worker->config->limits
+						  .upstream_connect_timeout_ms,
+		};
+
+		rc = upstream_start(
+		    a->worker->upstream, &req, events, ctx, &a->call);
+	}
+	outgoing_fini(&o);
+	return rc;
+}
+
+/* Where the reaper finds it, should this process die. */
+static void
+note_on_board(struct attempt *a, const struct attempt_ask *ask)
+{
+	struct board_slot *slot = a->worker->slot;
+	struct board_attempt *entry;
+
+	(void)atomic_fetch_add(&slot->counters.attempts, 1);
+	a->index =
+	    board_attempt_begin(slot, a->slot, ask->x->request_id, a->number);
+	if (a->index < 0)
+		return;
+	entry = &slot->attempts[a->index];
+	entry->dialect = (uint8_t)ask->x->route.dialect;
+	entry->stream = ask->stream;
+	(void)str_copy(entry->model, sizeof(entry->model), a->model);
+}
+
+static void
+free_parts(struct attempt *a)
+{
+	attempt_release_body(a);
+	free(a->model);
+	a->model = NULL;
+	secret_free(a->secret);
+	a->secret = NULL;
+}
+
+int
+attempt_start(struct attempt *a, const struct attempt_ask *ask,
+    const struct upstream_events *events, void *ctx)
+{
+	int rc;
+
+	*a = (struct attempt){
+		.worker = ask->x->worker,
+		.number = ask->number,
+		.start_us = clock_mono_us(),
+		.index = -1,
+	};
+	a->wait_us = a->start_us;
+	take_credential(a, ask->credential, ask->model);
+	a->collects = !ask->stream && is_codex_oauth(ask->credential,
+					  ask->x->route.row->operation);
+	rc = edit_body(a, ask);
+	if (rc == 0)
+		rc = start_call(a, ask, events, ctx);
+	if (rc != 0) {
+		free_parts(a);
+		return rc;
+	}
+	note_on_board(a, ask);
+	return 0;
+}
+
+/* ---- ending */
+
+void
+attempt_end(struct attempt *a)
+{
+	if (a->call != NULL && !a->ended)
+		upstream_cancel(a->call);
+	a->call = NULL;
+	board_attempt_end(a->worker->slot, a->index);
+	a->index = -1;
+	free_parts(a);
+}
+
+bool
+attempt_sent(const struct attempt *a)
+{
+	return a->status != 0 && upstream_sent_bytes(a->call) >= a->body_len;
+}
+
+void
+attempt_release_body(struct attempt *a)
+{
+	free(a->body);
+	a->body = NULL;
+}
+
+/* ---- booking */
+
+static void
+count_failure(struct attempt *a, int status)
+{
+	struct board_credential *place = place_of(a);
+
+	if (place == NULL)
+		return;
+	(void)atomic_fetch_add(&place->failed, 1);
+	atomic_store(&place->last_status,
+	    (uint64_t)(uint16_t)status << 48 |
+		((uint64_t)clock_now_ms() & ((UINT64_C(1) << 48) - 1)));
+}
+
+/*
+ * Raises the word for an outcome. The deadline, or 0 when the word says no
+ * more than before or belongs to a successor.
+ */
+static int64_t
+raise_word(struct attempt *a, const struct outcome *o, struct board_note *note)
+{
+	struct board_cell *cell = cell_of(a);
+	int64_t now_ms = clock_now_ms();
+	uint64_t before;
+	int64_t until_ms;
+
+	if (cell == NULL || (!o->ladder && o->cooldown_ms <= 0))
+		return 0;
+	before = atomic_load(&cell->word);
+	if (o->ladder) {
+		until_ms = board_cell_climb(cell, a->incarnation, now_ms, note);
+		return atomic_load(&cell->word) != before ? until_ms : 0;
+	}
+	until_ms = now_ms + o->cooldown_ms;
+	if (!board_cell_raise(
+		cell, (struct board_word){ .incarnation = a->incarnation,
+			  .kind = o->kind,
+			  .until_ms = until_ms }))
+		return 0;
+	note->level = board_note_unpack(atomic_load(&cell->note)).level;
+	board_cell_set_note(cell, *note);
+	return until_ms;
+}
+
+static void
+tell_master(struct attempt *a, bool success, const struct board_note *note,
+    int64_t until_ms)
+{
+	struct ipc_result result = {
+		.cell = a->cell,
+		.credential = a->slot,
+		.incarnation = a->incarnation,
+		.status = note->status,
+		.success = success,
+		.reason = note->reason,
+		.level = note->level,
+		.until_ms = until_ms,
+	};
+
+	control_send_result(a->worker, &result);
+}
+
+struct outcome
+attempt_charge(struct attempt *a, const struct failure *f, int64_t *until_ms)
+{
+	struct outcome o = outcome_of(f, &a->cooling);
+	struct board_note note = {
+		.reason = (uint8_t)o.reason,
+		.status = (uint16_t)f->status,
+	};
+
+	count_failure(a, f->status);
+	*until_ms = raise_word(a, &o, &note);
+	if (*until_ms == 0)
+		return o;
+	(void)atomic_fetch_add(&a->worker->slot->counters.cooldowns, 1);
+	tell_master(a, false, &note, *until_ms);
+	log_notice("credential \"%s\" is out for model \"%s\" for %.3f s: %s",
+	    a->credential, a->model,
+	    (double)(*until_ms - clock_now_ms()) / 1000,
+	    board_reason_name(note.reason));
+	return o;
+}
+
+void
+attempt_credit(struct attempt *a)
+{
+	struct board_credential *place = place_of(a);
+	struct board_cell *cell = cell_of(a);
+	struct board_note note;
+
+	if (place != NULL)
+		(void)atomic_fetch_add(&place->succeeded, 1);
+	if (cell == NULL || atomic_load(&cell->note) == 0)
+		return;
+	/* A word raised since we started is news that we do not refute. */
+	if (atomic_load(&cell->word) != a->word)
+		return;
+	note = (struct board_note){ .status = (uint16_t)a->status };
+	tell_master(a, true, &note, 0);
+}

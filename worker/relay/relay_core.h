@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The state of a relay, open to its five files and nobody else: relay.c has
+ * its life and its clock, relay_request.c what was asked, relay_try.c whom to
+ * ask, relay_answer.c what comes back, relay_tell.c what the client is told.
+ * Each event is one function; whatever ends the relay detaches it from its
+ * exchange first and leaves the memory to the end of the turn, because callers
+ * up the stack still hold it.
+ */
+#ifndef FL_WORKER_RELAY_RELAY_CORE_H
+#define FL_WORKER_RELAY_RELAY_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <event2/event_struct.h>
+
+#include "common/bindings.h"
+#include "common/buf.h"
+#include "worker/client/exchange.h"
+#include "worker/client/respond.h"
+#include "worker/dialect/collect.h"
+#include "worker/dialect/dialect_stream.h"
+#include "worker/relay/attempt.h"
+#include "worker/relay/reply.h"
+#include "worker/relay/rewrite.h"
+#include "worker/relay/usage.h"
+#include "worker/select/pick.h"
+#include "worker/session/facts.h"
+#include "worker/session/session.h"
+
+/* As much of an answer is held back, and of an error kept. */
+enum { RELAY_HOLD = 64 * 1024 };
+
+enum relay_state {
+	RELAY_HELD,    /* the client has got nothing yet */
+	RELAY_OPENED,  /* it has got our own head, and pings */
+	RELAY_SPLICED, /* it is getting the upstream's answer */
+	RELAY_DONE     /* detached; waits to be freed */
+};
+
+/* What the answer of the current attempt is taken for. */
+enum answer_kind {
+	ANSWER_NONE,   /* there is no head yet */
+	ANSWER_ERROR,  /* not 2xx: its body is collected */
+	ANSWER_WHOLE,  /* held until all of it, or RELAY_HOLD, is there */
+	ANSWER_STREAM, /* read frame by frame, held until it has content */
+	ANSWER_RAW,    /* encoded in spite of us: passed on unread */
+	ANSWER_COLLECT /* a stream that is told as one answer */
+};
+
+struct relays {
+	struct worker *worker;
+	struct picker picker;
+	TAILQ_HEAD(relay_list, relay) live, dead;
+	struct event reaper;
+};
+
+struct relay {
+	TAILQ_ENTRY(relay) link;
+	struct relays *all;
+	struct worker *worker;
+	struct exchange *x; /* NULL once done */
+	enum relay_state state;
+
+	/* What was asked. */
+	char *asked;  /* the model as spelled */
+	char *model;  /* canonical */
+	bool stream;  /* the client wants one */
+	bool counted; /* among the streams of the board */
+	bool pings;   /* silence may be filled: it wants events */
+	bool codex;   /* the client is Codex */
+	struct rewrite_places places;
+	bool has_session, has_alias;
+	struct binding_key session, alias;
+	const char *source; /* of the session; NULL: none */
+	char session_short[SESSION_SHORT_BYTES];
+
+	/* Whom to ask. */
+	struct attempt attempt;
+	bool trying;        /* attempt is under way */
+	unsigned attempts;  /* made, those that are no outcome left out */
+	unsigned spent;     /* credentials used up by them */
+	bool stale_once;    /* a dead connection was forgiven already */
+	bool unbound;       /* failures that cost nothing: leave the session */
+	uint32_t *excluded; /* slots */
+	size_t nexcluded, excluded_cap;
+	char *expected;   /* the credential that failed last, at its cost */
+	unsigned pauses;  /* before the same credential again */
+	int64_t again_us; /* when that is; 0: it is not due */
+	enum pick_decision decision; /* of the first pick */
+	struct reply *last;          /* the last error, if any */
+	int64_t retry_at_ms;         /* the first of them is back; 0: none */
+
+	/* What comes back. */
+	enum answer_kind answer;
+	struct dialect_stream frames;
+	struct buf held;
+	struct collect *collect; /* ANSWER_COLLECT */
+	bool charged;            /* an error inside it was booked */
+	bool released;           /* the request body was given back */
+	bool paused;             /* the upstream waits for the client */
+	uint64_t bytes;          /* of body told to the client */
+	int64_t first_us;        /* when it got the first of them */
+
+	/* Clocks, of clock_mono_us(). */
+	struct event timer;
+	int64_t armed_us; /* when it fires; 0: not set */
+	int64_t heard_us; /* last byte of the upstream's body */
+	int64_t told_us;  /* last byte to the client, or the start */
+};
+
+/* ---- relay.c */
+
+/* Sets the timer for what is due next, if it is not set for sooner. */
+void relay_arm(struct relay *r);
+
+/*
+ * The ways to end. Each writes the access line, detaches from the exchange
+ * and ends it; the attempt must have been booked. status is for the log where
+ * the client was told one before.
+ */
+void relay_answer(struct relay *r, int status, const struct header *headers,
+    size_t nheaders, const void *body, size_t len);
+void relay_finish(struct relay *r);
+void relay_break(struct relay *r);
+void relay_refuse(struct relay *r, enum respond_error error,
+    int64_t retry_after_ms, const char *fmt, ...) PRINTF(4, 5);
+
+/* ---- relay_request.c */
+
+/*
+ * Reads what was asked, from head, path and body. False: it was refused, and
+ * the exchange has ended.
+ */
+bool relay_read_request(struct relay *r);
+
+/* ---- relay_try.c */
+
+/* Asks somebody, or tells the client that nobody is left. */
+void relay_try(struct relay *r);
+
+/* Asks the credential of the last attempt again, while it can serve. */
+void relay_try_again(struct relay *r);
+
+/*
+ * The attempt failed while the client has got nothing of it; why stands in
+ * r->last. Books it and decides what comes next.
+ */
+void relay_failed(struct relay *r, const struct failure *f);
+
+/* A reused connection was dead: no outcome, once. */
+void relay_stale(struct relay *r);
+
+/* The attempt is over: its usage record, and its resources. */
+void relay_close_attempt(struct relay *r, enum attempt_end end, int status,
+    const struct usage_tokens *tokens);
+void relay_succeeded(struct relay *r, const struct usage_tokens *tokens);
+
+/* ---- relay_answer.c */
+
+extern const struct upstream_events relay_events;
+
+/* Forgets what was held of an answer; the next attempt starts clean. */
+void relay_forget_answer(struct relay *r);
+
+/* The attempt is silent for too long. */
+void relay_timed_out(struct relay *r);
+
+/* ---- relay_tell.c */
+
+/* The headers of the current answer that go back; valid as the call's. */
+size_t relay_headers(struct relay *r, struct header headers[HEADERS_BACK_MAX]);
+
+/* Content-Length of the current answer, -1 if it has none. */
+int64_t relay_content_length(struct relay *r);
+
+/*
+ * From here on the upstream's answer is the client's: its head unless one of
+ * ours is out, what is held, and p. length: of the body; -1: not known.
+ */
+void relay_splice(struct relay *r, int64_t length, const char *p, size_t len);
+
+/* More of a spliced answer. */
+void relay_pass_on(struct relay *r, const char *p, size_t len);
+
+/* Fills a silence, where bytes of ours may stand now. */
+void relay_ping(struct relay *r);
+
+/* The error to be told, made when first asked for. */
+struct reply *relay_last(struct relay *r);
+
+/* Keeps an error of ours there. */
+void
+relay_note(struct relay *r, int status, const char *code, const char *message);
+
+/* Tells it, as a body or as an event, and ends. Nothing was spliced. */
+void relay_tell_last(struct relay *r);
+
+/*
+ * A spliced answer broke off: tells it as an event where it has events;
+ * anything else must not look complete. Ends.
+ */
+void relay_break_off(struct relay *r);
+
+#endif

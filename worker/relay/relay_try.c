@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Whom to ask: picks, attempts, what a failure costs and what comes next. The
+ * one place that decides about going on is next_step().
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/alloc.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "worker/relay/outgoing.h"
+#include "worker/relay/relay_core.h"
+
+/* Pauses before the same credential is asked again: 0.1, 0.2, ... 2 s. */
+enum { PAUSE_FIRST_MS = 100, PAUSE_MAX_MS = 2000 };
+
+/* Of an attempt to start one, beside 0 and negative errno. */
+enum { START_NEXT = 1 };
+
+/* ---- booking */
+
+static void
+write_usage(struct relay *r, enum attempt_end end, int status,
+    const struct usage_tokens *tokens)
+{
+	const struct attempt *a = &r->attempt;
+	bool failed = end != ATTEMPT_OK && end != ATTEMPT_CLIENT_GONE;
+	struct usage_record record = {
+		.attempt = a->number,
+		.provider = a->provider,
+		.model = r->model,
+		.upstream_model = a->model,
+		.credential = a->credential,
+		.session = r->session_short,
+		.stream = r->stream,
+		.status = status,
+		.end = end,
+		.error = failed && r->last != NULL ? r->last->message : "",
+		.latency_us = clock_mono_us() - a->start_us,
+		.ttft_us = a->first_us != 0 ? a->first_us - a->start_us : -1,
+		.has_tokens = tokens != NULL,
+	};
+
+	if (tokens != NULL)
+		record.tokens = *tokens;
+	usage_write(r->x, &record);
+}
+
+void
+relay_close_attempt(struct relay *r, enum attempt_end end, int status,
+    const struct usage_tokens *tokens)
+{
+	if (!r->trying)
+		return;
+	r->trying = false;
+	write_usage(r, end, status, tokens);
+	attempt_end(&r->attempt);
+}
+
+void
+relay_succeeded(struct relay *r, const struct usage_tokens *tokens)
+{
+	attempt_credit(&r->attempt);
+	relay_close_attempt(r, ATTEMPT_OK, r->attempt.status, tokens);
+}
+
+/* ---- asking */
+
+static void
+exclude(struct relay *r, uint32_t slot)
+{
+	xgrow(
+	    &r->excluded, &r->excluded_cap, r->nexcluded, sizeof(*r->excluded));
+	r->excluded[r->nexcluded++] = slot;
+}
+
+static int
+start(struct relay *r, const struct state_credential *c,
+    const struct state_model *m)
+{
+	struct attempt_ask ask = {
+		.x = r->x,
+		.credential = c,
+		.model = m,
+		.asked = span_of(r->asked),
+		.places = &r->places,
+		.stream = r->stream,
+		.number = r->attempts + 1,
+	};
+	int rc = attempt_start(&r->attempt, &ask, &relay_events, r);
+
+	if (rc == OUTGOING_NO_PATH)
+		return START_NEXT;
+	if (rc == -EINVAL) {
+		log_error("credential \"%s\": its URL or proxy cannot be used",
+		    state_string(c, c->id));
+		return START_NEXT;
+	}
+	if (rc != 0)
+		return rc;
+	r->trying = true;
+	r->attempts++;
+	relay_forget_answer(r);
+	relay_arm(r);
+	return 0;
+}
+
+static void
+count_decision(struct relay *r, enum pick_decision decision)
+{
+	struct board_counters *counters = &r->worker->slot->counters;
+	_Atomic uint64_t *const by_decision[] = {
+		[PICK_DECISION_NONE] = &counters->affinity_none,
+		[PICK_DECISION_HIT] = &counters->affinity_hit,
+		[PICK_DECISION_NEW] = &counters->affinity_new,
+		[PICK_DECISION_ADOPTED] = &counters->affinity_hit,
+		[PICK_DECISION_MOVED] = &counters->affinity_moved,
+	};
+
+	/* A failover is counted only where it moves the session. */
+	if (r->attempts == 0)
+		r->decision = decision;
+	if (r->attempts == 0 || decision == PICK_DECISION_MOVED)
+		(void)atomic_fetch_add(by_decision[decision], 1);
+}
+
+/* One pick and the start of its attempt: 0, START_NEXT or what pick said. */
+static int
+pick_and_start(struct relay *r, int64_t *until_ms, int *refusal)
+{
+	const struct exchange *x = r->x;
+	bool session = r->has_session && !r->unbound;
+	struct pick_ask ask = {
+		.model = r->model,
+		.model_len = strlen(r->model),
+		.dialect = x->route.dialect,
+		.dialects = DIALECT_BIT(x->route.dialect),
+		.session = session ? &r->session : NULL,
+		.alias = session && r->has_alias ? &r->alias : NULL,
+		.source = r->source,
+		.session_short = r->session_short,
+		.excluded = r->excluded,
+		.nexcluded = r->nexcluded,
+		.expected = r->expected,
+		.now_ms = clock_now_ms(),
+	};
+	struct pick p;
+	int rc = pick_begin(&p, &r->all->picker, &ask);
+
+	*refusal = rc;
+	if (rc == PICK_OK) {
+		count_decision(r, p.decision);
+		rc = start(r, p.credential, p.model);
+		if (rc == START_NEXT)
+			exclude(r, p.credential->slot);
+	} else if (rc > 0) {
+		*until_ms = p.until_ms;
+		rc = 0;
+	}
+	pick_end(&p);
+	return rc;
+}
+
+static int
+stop_at_first(void *ctx UNUSED, const struct state_route *route UNUSED)
+{
+	return 1;
+}
+
+/* Nothing at all is routed: the pool is empty. */
+static bool
+pool_is_empty(struct worker *w)
+{
+	MDB_txn *txn;
+	int rc = store_read(&w->store_state, &txn);
+
+	if (rc != 0)
+		return false;
+	rc = state_each_route(&w->store_state, txn, stop_at_first, NULL);
+	store_read_end(&w->store_state);
+	return rc == 0;
+}
+
+/* Nobody could be asked, not even once. */
+static void
+refuse(struct relay *r, int refusal, int64_t until_ms)
+{
+	int64_t left_ms =
+	    until_ms > 0 ? until_ms - clock_now_ms() : RESPOND_NO_RETRY;
+
+	if (until_ms > 0 && left_ms < 0)
+		left_ms = 0;
+	switch (refusal) {
+	case PICK_UNKNOWN_MODEL:
+		if (pool_is_empty(r->worker))
+			relay_refuse(r, RESPOND_AUTH_UNAVAILABLE,
+			    RESPOND_NO_RETRY, "There is no credential at all");
+		else
+			relay_refuse(r, RESPOND_MODEL_NOT_FOUND,
+			    RESPOND_NO_RETRY, "There is no model \"%s\"",
+			    r->model);
+		break;
+	case PICK_DIALECT:
+	case PICK_EXHAUSTED:
+		relay_refuse(r, RESPOND_DIALECT_NOT_SERVED, RESPOND_NO_RETRY,
+		    "No credential for model \"%s\" serves this endpoint",
+		    r->model);
+		break;
+	case PICK_COOLING:
+		relay_refuse(r, RESPOND_MODEL_COOLDOWN, left_ms,
+		    "All credentials for model \"%s\" are cooling down; "
+		    "the first is back in %lld s",
+		    r->model, (long long)respond_retry_seconds(left_ms));
+		break;
+	default:
+		relay_refuse(r, RESPOND_AUTH_UNAVAILABLE, left_ms,
+		    "No credential for model \"%s\" is usable", r->model);
+		break;
+	}
+}
+
+static void
+fail_to_start(struct relay *r, int rc)
+{
+	log_set_request(r->x->request_id);
+	log_error_e(rc, "cannot send a request for model \"%s\"", r->model);
+	log_set_request(NULL);
+	if (rc == -E2BIG)
+		relay_refuse(r, RESPOND_HEAD_TOO_LARGE, RESPOND_NO_RETRY, NULL);
+	else
+		relay_refuse(r,
+		    rc == -ENOMEM ? RESPOND_OVERLOADED : RESPOND_INTERNAL,
+		    RESPOND_NO_RETRY, NULL);
+}
+
+void
+relay_try(struct relay *r)
+{
+	int64_t until_ms = 0;
+	int refusal;
+	int rc;
+
+	do
+		rc = pick_and_start(r, &until_ms, &refusal);
+	while (rc == START_NEXT);
+	if (rc < 0)
+		fail_to_start(r, rc);
+	else if (refusal != PICK_OK && r->last != NULL)
+		relay_tell_last(r);
+	else if (refusal != PICK_OK)
+		refuse(r, refusal, until_ms);
+}
+
+/* Whether it may serve still; it was chosen before, so only what changes. */
+static bool
+still_serves(struct relay *r, const struct state_credential *c,
+    const struct state_model *m)
+{
+	struct board *board = r->worker->board;
+	int64_t now_ms = clock_now_ms();
+
+	return m != NULL && c->slot < BOARD_CREDENTIALS &&
+	       m->cell < BOARD_CELLS &&
+	       c->incarnation == r->attempt.incarnation &&
+	       (c->flags & (STATE_DISABLED | STATE_PROXY_INVALID)) == 0 &&
+	       !board_cell_barred(
+		   &board->credentials[c->slot].cell, c->incarnation, now_ms) &&
+	       !board_cell_barred(
+		   &board->cells[m->cell], c->incarnation, now_ms);
+}
+
+static int
+start_same(struct relay *r)
+{
+	struct store *store = &r->worker->store_state;
+	const struct state_credential *c;
+	const struct state_model *m;
+	char id[BINDING_ID_MAX];
+	MDB_txn *txn;
+	int rc = store_read(store, &txn);
+
+	if (rc != 0)
+		return rc;
+	memcpy(id, r->attempt.credential, sizeof(id));
+	rc = state_get_credential(store, txn, id, &c);
+	if (rc == 0) {
+		m = state_credential_model(
+		    c, state_model_hash(r->model, strlen(r->model)));
+		rc = still_serves(r, c, m) ? start(r, c, m) : START_NEXT;
+	}
+	store_read_end(store);
+	return rc;
+}
+
+void
+relay_try_again(struct relay *r)
+{
+	if (start_same(r) != 0)
+		relay_try(r);
+}
+
+void
+relay_stale(struct relay *r)
+{
+	r->stale_once = true;
+	r->trying = false;
+	r->attempts--;
+	attempt_end(&r->attempt);
+	relay_try_again(r);
+}
+
+/* ---- going on */
+
+enum next {
+	NEXT_TELL,  /* the client is told r->last */
+	NEXT_OTHER, /* another credential is asked */
+	NEXT_AGAIN  /* the same one, after a pause */
+};
+
+/*
+ * The budget of a request. Rounds over credentials that were asked before
+ * (request-retry, max-retry-interval) begin where this says NEXT_TELL, and the
+ * refresh of a token that was refused where a 401 would be NEXT_OTHER.
+ */
+static enum next
+next_step(const struct relay *r, const struct outcome *o)
+{
+	const struct config *config = r->worker->config;
+
+	if (o->action == OUTCOME_PASS_ON ||
+	    r->attempts >= (unsigned)config->max_attempts)
+		return NEXT_TELL;
+	if (o->action == OUTCOME_AGAIN)
+		return NEXT_AGAIN;
+	if (config->max_retry_credentials > 0 &&
+	    r->spent + 1 >= (unsigned)config->max_retry_credentials)
+		return NEXT_TELL;
+	return NEXT_OTHER;
+}
+
+static void
+ask_other(struct relay *r, const struct outcome *o)
+{
+	exclude(r, r->attempt.slot);
+	r->spent++;
+	r->pauses = 0;
+	free(r->expected);
+	r->expected = NULL;
+	if (o->reason != COOL_NONE)
+		r->expected = xstrdup(r->attempt.credential);
+	else
+		r->unbound = true;
+	relay_try(r);
+}
+
+static void
+ask_again_later(struct relay *r)
+{
+	int64_t pause_ms = PAUSE_FIRST_MS << r->pauses;
+
+	if (pause_ms >= PAUSE_MAX_MS)
+		pause_ms = PAUSE_MAX_MS;
+	else
+		r->pauses++;
+	r->again_us = clock_mono_us() + pause_ms * 1000;
+	relay_arm(r);
+}
+
+void
+relay_failed(struct relay *r, const struct failure *f)
+{
+	int64_t until_ms;
+	struct outcome o;
+
+	log_set_request(r->x->request_id);
+	o = attempt_charge(&r->attempt, f, &until_ms);
+	log_info("attempt %u with credential \"%s\" failed: %s, status %d",
+	    r->attempt.number, r->attempt.credential, outcome_end_name(f->end),
+	    f->status);
+	log_set_request(NULL);
+	if (until_ms > 0 && (r->retry_at_ms == 0 || until_ms < r->retry_at_ms))
+		r->retry_at_ms = until_ms;
+	relay_close_attempt(r, f->end, f->status, NULL);
+	relay_forget_answer(r);
+	switch (next_step(r, &o)) {
+	case NEXT_TELL:
+		relay_tell_last(r);
+		break;
+	case NEXT_OTHER:
+		ask_other(r, &o);
+		break;
+	case NEXT_AGAIN:
+		ask_again_later(r);
+		break;
+	}
+}

@@ -1,0 +1,616 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A pick reads `state` in one transaction, so that route and credentials are
+ * of one moment. `bindings` is read apart and first only to find the common
+ * case, the live binding; whatever changes a binding goes through
+ * bindings_bind(), which reads again under the lock and asks back here.
+ */
+#include "worker/select/pick.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/alloc.h"
+#include "common/attr.h"
+#include "common/str.h"
+#include "worker/select/strategy.h"
+
+static const char *const decision_names[] = {
+	[PICK_DECISION_NONE] = "none",
+	[PICK_DECISION_HIT] = "hit",
+	[PICK_DECISION_NEW] = "new",
+	[PICK_DECISION_ADOPTED] = "adopted",
+	[PICK_DECISION_MOVED] = "moved",
+};
+
+static const char *const why_names[PICK_WHY_MAX] = {
+	[PICK_WHY_EXCLUDED] = "excluded",
+	[PICK_WHY_DIALECT] = "dialect",
+	[PICK_WHY_WEIGHT] = "weight",
+	[PICK_WHY_COOLING] = "cooling",
+	[PICK_WHY_BLOCKED] = "blocked",
+	[PICK_WHY_DISABLED] = "disabled",
+	[PICK_WHY_PROXY] = "proxy",
+	[PICK_WHY_MODEL] = "model",
+	[PICK_WHY_UNBOUND] = "unbound",
+	[PICK_WHY_GONE] = "gone",
+};
+
+static const enum pick_decision decision_of[] = {
+	[BIND_ADOPTED] = PICK_DECISION_ADOPTED,
+	[BIND_NEW] = PICK_DECISION_NEW,
+	[BIND_MOVED] = PICK_DECISION_MOVED,
+};
+
+/* Why a credential cannot serve; PICK_WHY_MAX: it can. */
+struct verdict {
+	enum pick_why why;
+	int64_t until_ms;
+};
+
+static const struct verdict fit = { .why = PICK_WHY_MAX };
+
+void
+picker_init(struct picker *picker, struct store *state, struct store *bindings,
+    struct board *board, const struct config *config)
+{
+	*picker = (struct picker){
+		.state = state,
+		.bindings = bindings,
+		.board = board,
+		.strategy = config->routing.strategy,
+		.affinity = config->routing.session_affinity,
+		.ttl_ms = config->routing.session_affinity_ttl_ms,
+		.records =
+		    xcalloc(BOARD_CREDENTIALS, sizeof(struct pick_record)),
+	};
+}
+
+void
+picker_fini(struct picker *picker)
+{
+	free(picker->records);
+	picker->records = NULL;
+}
+
+const char *
+pick_decision_name(enum pick_decision decision)
+{
+	return decision_names[decision];
+}
+
+const char *
+pick_why_name(enum pick_why why)
+{
+	return why_names[why];
+}
+
+/* Remembers a credential that was passed over, once. */
+static void
+pass_over(struct pick *p, uint32_t slot, const char *id, struct verdict v)
+{
+	struct pick_passed *passed;
+
+	for (size_t i = 0; i < p->npassed; i++) {
+		if (p->passed[i].slot == slot)
+			return;
+	}
+	if (p->npassed == PICK_PASSED_MAX)
+		return;
+	passed = &p->passed[p->npassed++];
+	passed->slot = slot;
+	passed->why = v.why;
+	passed->until_ms = v.until_ms;
+	(void)str_copy(passed->credential, sizeof(passed->credential), id);
+}
+
+static bool
+excluded(const struct pick_ask *ask, uint32_t slot)
+{
+	for (size_t i = 0; i < ask->nexcluded; i++) {
+		if (ask->excluded[i] == slot)
+			return true;
+	}
+	return false;
+}
+
+static struct verdict
+bar_of(struct board_cell *cell, uint16_t incarnation, int64_t now_ms)
+{
+	struct board_word word = board_cell_read(cell, incarnation);
+
+	if (word.kind == BOARD_READY || word.until_ms <= now_ms)
+		return fit;
+	return (struct verdict){
+		.why = word.kind == BOARD_COOLING ? PICK_WHY_COOLING
+						  : PICK_WHY_BLOCKED,
+		.until_ms = word.until_ms,
+	};
+}
+
+/* The bar that lasts longer, of the credential or of its model. */
+static struct verdict
+judge_health(
+    const struct pick *p, uint32_t slot, uint32_t cell, uint16_t incarnation)
+{
+	struct board *board = p->picker->board;
+	int64_t now_ms = p->ask->now_ms;
+	struct verdict whole = fit, model = fit;
+
+	if (slot < BOARD_CREDENTIALS)
+		whole =
+		    bar_of(&board->credentials[slot].cell, incarnation, now_ms);
+	if (cell < BOARD_CELLS)
+		model = bar_of(&board->cells[cell], incarnation, now_ms);
+	if (whole.until_ms != model.until_ms)
+		return whole.until_ms > model.until_ms ? whole : model;
+	return whole.why == PICK_WHY_COOLING ? whole : model;
+}
+
+/* Weight 0 is out of the running, but only where weights count. */
+static bool
+weighs_nothing(const struct pick *p, int32_t weight)
+{
+	return p->picker->strategy == STRATEGY_WEIGHTED && weight <= 0;
+}
+
+/* What the record itself says. */
+static enum pick_why
+judge_record(const struct pick *p, const struct state_credential *c)
+{
+	if ((c->flags & STATE_DISABLED) != 0)
+		return PICK_WHY_DISABLED;
+	if ((c->flags & STATE_PROXY_INVALID) != 0)
+		return PICK_WHY_PROXY;
+	if ((c->dialects & p->ask->dialects) == 0)
+		return PICK_WHY_DIALECT;
+	if (weighs_nothing(p, c->weight))
+		return PICK_WHY_WEIGHT;
+	return p->model != NULL ? PICK_WHY_MAX : PICK_WHY_MODEL;
+}
+
+/* What route and board say of a member. */
+static struct verdict
+judge_member(const struct pick *p, const struct state_member *m)
+{
+	if ((m->dialects & p->ask->dialects) == 0)
+		return (struct verdict){ .why = PICK_WHY_DIALECT };
+	if (weighs_nothing(p, m->weight))
+		return (struct verdict){ .why = PICK_WHY_WEIGHT };
+	if (excluded(p->ask, m->credential))
+		return (struct verdict){ .why = PICK_WHY_EXCLUDED };
+	return judge_health(p, m->credential, m->cell, m->incarnation);
+}
+
+/*
+ * The record at a slot, if this process has seen it in the same snapshot: what
+ * lies there does not move while nothing was committed since.
+ */
+static const struct state_credential *
+seen_record(const struct pick *p, uint32_t slot)
+{
+	const struct pick_record *seen;
+
+	if (slot >= BOARD_CREDENTIALS)
+		return NULL;
+	seen = &p->picker->records[slot];
+	return seen->txn_id == p->txn_id ? seen->record : NULL;
+}
+
+static int
+find_record(struct pick *p, const char *id)
+{
+	const struct state_credential *c;
+	int rc;
+
+	rc = state_get_credential(p->picker->state, p->txn, id, &c);
+	if (rc == 0 && c->slot < BOARD_CREDENTIALS)
+		p->picker->records[c->slot] =
+		    (struct pick_record){ p->txn_id, c };
+	p->credential = c;
+	return rc;
+}
+
+/* Whether p->credential may be taken; p->model if so. */
+static struct verdict
+judge_credential(struct pick *p)
+{
+	p->model = state_credential_model(p->credential, p->model_hash);
+	return (struct verdict){ .why = judge_record(p, p->credential) };
+}
+
+/*
+ * Takes the credential of a member, or says in the verdict why its record does
+ * not let it. Within one snapshot slots and ids are the same. 0 or negative
+ * errno.
+ */
+static int
+take_member(struct pick *p, const struct state_route *route,
+    const struct state_member *m, struct verdict *v)
+{
+	int rc = 0;
+
+	p->credential = seen_record(p, m->credential);
+	if (p->credential == NULL)
+		rc = find_record(p, state_string(route, m->id));
+	if (rc == 0)
+		*v = judge_credential(p);
+	else if (rc == -ENOENT)
+		*v = (struct verdict){ .why = PICK_WHY_GONE };
+	return rc == -ENOENT ? 0 : rc;
+}
+
+/* Choosing by the route. */
+struct choice {
+	struct pick *pick;
+	const struct state_route *route;
+	int error;
+};
+
+static bool
+on_passes(void *ctx, const struct state_member *m)
+{
+	struct choice *choice = ctx;
+	struct pick *p = choice->pick;
+	const char *id = state_string(choice->route, m->id);
+	struct verdict v = judge_member(p, m);
+	int rc;
+
+	if (v.why == PICK_WHY_MAX && p->thorough) {
+		rc = take_member(p, choice->route, m, &v);
+		if (rc < 0) {
+			choice->error = rc;
+			return false;
+		}
+	}
+	if (v.why == PICK_WHY_MAX)
+		return true;
+	pass_over(p, m->credential, id, v);
+	return false;
+}
+
+typedef const struct state_member *
+choose_fn(const struct pick *p, const struct strategy_ask *ask);
+
+static const struct state_member *
+choose_by_strategy(const struct pick *p, const struct strategy_ask *ask)
+{
+	const struct strategy *strategy = strategy_get(p->picker->strategy);
+
+	return strategy->pick(strategy, ask);
+}
+
+static const struct state_member *
+choose_by_rendezvous(
+    const struct pick *p UNUSED, const struct strategy_ask *ask)
+{
+	return strategy_rendezvous(ask);
+}
+
+/* The member of the best tier that has one; NULL: none passes. */
+static const struct state_member *
+choose_member(struct choice *choice, choose_fn *choose)
+{
+	const struct pick *p = choice->pick;
+	const struct state_tier *tiers = state_route_tiers(choice->route);
+	const struct binding_key *session = p->ask->session;
+	const struct state_member *member = NULL;
+	struct strategy_ask ask = {
+		.board = p->picker->board,
+		.route = choice->route,
+		.dialect = p->ask->dialect,
+		.has_session = session != NULL,
+		.passes = on_passes,
+		.ctx = choice,
+	};
+
+	if (session != NULL)
+		memcpy(&ask.session, session->bytes, sizeof(ask.session));
+	for (uint32_t i = 0; i < choice->route->ntiers && member == NULL; i++) {
+		ask.tier = &tiers[i];
+		member = choose(p, &ask);
+	}
+	return member;
+}
+
+/* What stands in the way when nobody passes, over all who might serve. */
+struct tally {
+	size_t candidates;
+	size_t cooling;
+	size_t excluded;
+	int64_t until_ms; /* the earliest; 0: none known */
+};
+
+static void
+tally_member(
+    const struct pick *p, const struct state_member *m, struct tally *t)
+{
+	struct verdict v = judge_member(p, m);
+
+	if (v.why == PICK_WHY_DIALECT || v.why == PICK_WHY_WEIGHT)
+		return;
+	if (v.why == PICK_WHY_EXCLUDED) {
+		t->excluded++;
+		return;
+	}
+	t->candidates++;
+	if (v.why == PICK_WHY_COOLING)
+		t->cooling++;
+	if (v.until_ms != 0 && (t->until_ms == 0 || v.until_ms < t->until_ms))
+		t->until_ms = v.until_ms;
+}
+
+static enum pick_outcome
+explain_refusal(struct pick *p, const struct state_route *route)
+{
+	const struct state_tier *tiers = state_route_tiers(route);
+	struct tally t = { 0 };
+
+	for (uint32_t i = 0; i < route->ntiers; i++) {
+		const struct state_member *members =
+		    state_tier_members(route, &tiers[i]);
+
+		for (uint32_t k = 0; k < tiers[i].nmembers; k++)
+			tally_member(p, &members[k], &t);
+	}
+	p->until_ms = t.until_ms;
+	if (t.candidates == 0 && t.excluded > 0)
+		return PICK_EXHAUSTED;
+	if (t.candidates > 0 && t.cooling == t.candidates)
+		return PICK_COOLING;
+	return PICK_BLOCKED;
+}
+
+/* Chooses and takes. 0 or negative errno; *v tells of the member's record. */
+static int
+choose_and_take(struct choice *choice, choose_fn *choose,
+    const struct state_member **member, struct verdict *v)
+{
+	int rc = 0;
+
+	*v = fit;
+	*member = choose_member(choice, choose);
+	if (*member != NULL)
+		rc = take_member(choice->pick, choice->route, *member, v);
+	return choice->error < 0 ? choice->error : rc;
+}
+
+/*
+ * Chooses among the members of the route. They are judged by what route and
+ * board say; should the record of the one chosen forbid it, which is rare,
+ * all are judged by their records too.
+ */
+static int
+pick_from_route(
+    struct pick *p, const struct state_route *route, choose_fn *choose)
+{
+	struct choice choice = { .pick = p, .route = route };
+	const struct state_member *member;
+	struct verdict v;
+	int rc;
+
+	p->thorough = false;
+	rc = choose_and_take(&choice, choose, &member, &v);
+	if (rc == 0 && v.why != PICK_WHY_MAX) {
+		pass_over(
+		    p, member->credential, state_string(route, member->id), v);
+		p->thorough = true;
+		rc = choose_and_take(&choice, choose, &member, &v);
+	}
+	if (rc < 0)
+		return rc;
+	return member != NULL ? PICK_OK : (int)explain_refusal(p, route);
+}
+
+static int
+pick_unbound(struct pick *p, choose_fn *choose)
+{
+	const struct state_route *route;
+	int rc;
+
+	rc = state_get_route(
+	    p->picker->state, p->txn, p->ask->model, p->ask->model_len, &route);
+	if (rc == -ENOENT)
+		return PICK_UNKNOWN_MODEL;
+	if (rc < 0)
+		return rc;
+	if (route->dialects != 0 && (route->dialects & p->ask->dialects) == 0)
+		return PICK_DIALECT;
+	return pick_from_route(p, route, choose);
+}
+
+static bool
+has_failed(const struct pick *p, const struct binding *b)
+{
+	return p->ask->expected != NULL &&
+	       strcmp(p->ask->expected, b->credential) == 0;
+}
+
+/* The record of a binding's credential; its slot is a hint. */
+static int
+find_bound(struct pick *p, const struct binding *b)
+{
+	const struct state_credential *c = seen_record(p, b->slot);
+
+	if (c == NULL || strcmp(state_string(c, c->id), b->credential) != 0)
+		return find_record(p, b->credential);
+	p->credential = c;
+	return 0;
+}
+
+/* Takes the credential of a binding, or says why not. 0 or negative errno. */
+static int
+take_bound(struct pick *p, const struct binding *b, struct verdict *v)
+{
+	const struct state_credential *c;
+	int rc;
+
+	*v = (struct verdict){ .why = PICK_WHY_GONE };
+	rc = find_bound(p, b);
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : rc;
+	*v = judge_credential(p);
+	if (v->why != PICK_WHY_MAX)
+		return 0;
+	c = p->credential;
+	if (c->epoch != b->epoch)
+		v->why = PICK_WHY_UNBOUND;
+	else if (excluded(p->ask, c->slot) || has_failed(p, b))
+		v->why = PICK_WHY_EXCLUDED;
+	else
+		*v = judge_health(p, c->slot, p->model->cell, c->incarnation);
+	return 0;
+}
+
+static bool
+on_usable(void *ctx, const struct binding *found)
+{
+	struct verdict v;
+
+	return take_bound(ctx, found, &v) == 0 && v.why == PICK_WHY_MAX;
+}
+
+/* Ends bindings_bind() with -ECANCELED when there is nobody to be bound to. */
+static int
+on_choose(void *ctx, struct binding *chosen)
+{
+	struct pick *p = ctx;
+	const struct pick_ask *ask = p->ask;
+	const struct state_credential *c;
+
+	p->refusal = pick_unbound(p, choose_by_strategy);
+	if (p->refusal != PICK_OK)
+		return -ECANCELED;
+	c = p->credential;
+	chosen->epoch = c->epoch;
+	chosen->slot = (uint16_t)c->slot;
+	(void)str_copy(chosen->credential, sizeof(chosen->credential),
+	    state_string(c, c->id));
+	(void)str_copy(chosen->model, sizeof(chosen->model),
+	    state_string(c, p->model->name));
+	if (ask->source != NULL)
+		(void)str_copy(
+		    chosen->source, sizeof(chosen->source), ask->source);
+	if (ask->session_short != NULL)
+		(void)str_copy(chosen->session, sizeof(chosen->session),
+		    ask->session_short);
+	return 0;
+}
+
+/*
+ * Binds the session anew, away from the credential `expected`. When it cannot
+ * be bound now, serves it all the same.
+ */
+static int
+pick_and_bind(struct pick *p, const char *expected)
+{
+	struct picker *picker = p->picker;
+	const struct bind_ops ops = { on_usable, on_choose, p };
+	struct binding winner;
+	enum bind_outcome outcome;
+	int rc;
+
+	p->refusal = PICK_OK;
+	rc = bindings_bind(picker->bindings, picker->board, p->ask->session,
+	    p->ask->alias, expected, picker->ttl_ms, p->ask->now_ms,
+	    PICK_LOCK_WAIT_MS, &ops, &winner, &outcome);
+	if (p->refusal != PICK_OK)
+		return p->refusal;
+	if (rc != 0)
+		return pick_unbound(p, choose_by_rendezvous);
+	p->decision = decision_of[outcome];
+	return PICK_OK;
+}
+
+/* Reads the binding and lets go of its environment at once. */
+static int
+read_binding(const struct pick *p, struct binding *b)
+{
+	struct store *bindings = p->picker->bindings;
+	MDB_txn *txn;
+	int rc;
+
+	rc = store_read(bindings, &txn);
+	if (rc < 0)
+		return rc;
+	rc = bindings_get(bindings, txn, p->ask->session, p->ask->now_ms, b);
+	store_read_end(bindings);
+	return rc;
+}
+
+static int
+hit(struct pick *p, const struct binding *b)
+{
+	struct picker *picker = p->picker;
+
+	p->decision = PICK_DECISION_HIT;
+	/* A touch in vain does no harm: the next turn finds it due again. */
+	if (bindings_touch_due(b, picker->ttl_ms, p->ask->now_ms))
+		(void)bindings_touch(picker->bindings, picker->board,
+		    p->ask->session, b->credential, picker->ttl_ms,
+		    p->ask->now_ms, PICK_LOCK_WAIT_MS);
+	return PICK_OK;
+}
+
+static int
+pick_with_session(struct pick *p)
+{
+	struct binding b;
+	struct verdict v;
+	int rc;
+
+	rc = read_binding(p, &b);
+	if (rc != 0)
+		return pick_and_bind(p, p->ask->expected);
+	rc = take_bound(p, &b, &v);
+	if (rc < 0)
+		return rc;
+	if (v.why == PICK_WHY_MAX)
+		return hit(p, &b);
+	if (v.why == PICK_WHY_COOLING &&
+	    v.until_ms <= p->ask->now_ms + p->ask->wait_ms) {
+		p->until_ms = v.until_ms;
+		return PICK_WAIT;
+	}
+	pass_over(p, p->credential != NULL ? p->credential->slot : BOARD_NONE,
+	    b.credential, v);
+	return pick_and_bind(p, b.credential);
+}
+
+int
+pick_begin(struct pick *p, struct picker *picker, const struct pick_ask *ask)
+{
+	int rc;
+
+	p->credential = NULL;
+	p->model = NULL;
+	p->decision = PICK_DECISION_NONE;
+	p->until_ms = 0;
+	p->npassed = 0;
+	p->picker = picker;
+	p->ask = ask;
+	p->model_hash = state_model_hash(ask->model, ask->model_len);
+
+	rc = store_read(picker->state, &p->txn);
+	if (rc < 0)
+		return rc;
+	p->txn_id = mdb_txn_id(p->txn);
+	if (picker->affinity && ask->session != NULL)
+		rc = pick_with_session(p);
+	else
+		rc = pick_unbound(p, choose_by_strategy);
+	if (rc != PICK_OK) {
+		p->credential = NULL;
+		p->model = NULL;
+	}
+	return rc;
+}
+
+void
+pick_end(struct pick *p)
+{
+	store_read_end(p->picker->state);
+	p->credential = NULL;
+	p->model = NULL;
+}
