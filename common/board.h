@@ -110,6 +110,9 @@ enum board_worker_state {
 	BOARD_SLOT_DRAINING
 };
 
+/* How often a worker that is not stuck writes heartbeat_ms. */
+enum { BOARD_BEAT_MS = 200 };
+
 struct board_counters {
 	_Atomic uint64_t requests;
 	_Atomic uint64_t attempts;

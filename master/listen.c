@@ -377,3 +377,11 @@ listen_polled_by(const struct listen_set *set, size_t index, unsigned worker,
 
 	return e->socket->wanted.is_unix || e->number % nworkers == worker;
 }
+
+bool
+listen_is_alone(const struct listen_set *set, size_t index, unsigned worker,
+    unsigned nworkers)
+{
+	return !set->entries[index].socket->wanted.is_unix &&
+	       listen_polled_by(set, index, worker, nworkers);
+}

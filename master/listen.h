@@ -52,4 +52,11 @@ enum ipc_listener_role listen_role(const struct listen_set *set, size_t index);
 bool listen_polled_by(const struct listen_set *set, size_t index,
     unsigned worker, unsigned nworkers);
 
+/*
+ * Whether the socket has nobody but that worker, so that what comes in on it
+ * waits while the worker is away: never a unix listener, which all poll.
+ */
+bool listen_is_alone(const struct listen_set *set, size_t index,
+    unsigned worker, unsigned nworkers);
+
 #endif

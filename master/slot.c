@@ -44,7 +44,10 @@ struct slot {
 	int64_t started_us;
 	int64_t ready_us; /* 0: not yet */
 	int64_t backoff_ms;
-	bool leaving; /* it was told to go: its death is no news */
+	int64_t beat_seen; /* heartbeat_ms when we last looked */
+	int64_t silent_ms; /* since that changed */
+	int64_t gone_ms;   /* since it was ACTIVE */
+	bool leaving;      /* it was told to go: its death is no news */
 };
 
 const char *const slot_state_names[SLOT_STATES] = {
@@ -410,8 +413,13 @@ slot_spawn(struct slot *s)
 	return 0;
 }
 
+typedef bool listener_test_fn(const struct listen_set *set, size_t index,
+    unsigned worker, unsigned nworkers);
+
+/* Tells it to poll, or to leave, the listeners that are that worker's. */
 static void
-adopt_listeners(struct slot *s)
+tell_listeners(struct slot *s, enum ipc_type type, listener_test_fn *is_of,
+    unsigned worker)
 {
 	const struct listen_set *set = s->setup->listeners;
 	struct ipc_listener l;
@@ -419,12 +427,28 @@ adopt_listeners(struct slot *s)
 
 	(void)listen_fds(set, &n);
 	for (i = 0; i < n; i++) {
-		if (!listen_polled_by(set, i, s->worker, s->setup->nworkers))
+		if (!is_of(set, i, worker, s->setup->nworkers))
 			continue;
 		l = (struct ipc_listener){ (uint32_t)i,
 			(uint32_t)listen_role(set, i) };
-		send_message(s, IPC_ADOPT, &l, sizeof(l), -1);
+		send_message(s, type, &l, sizeof(l), -1);
 	}
+}
+
+void
+slot_lend(struct slot *to, const struct slot *from)
+{
+	tell_listeners(to, IPC_ADOPT, listen_is_alone, from->worker);
+	log_notice("worker %u: its listeners are lent to worker %u",
+	    from->board_index, to->board_index);
+}
+
+void
+slot_take_back(struct slot *to, const struct slot *from)
+{
+	tell_listeners(to, IPC_RELEASE, listen_is_alone, from->worker);
+	log_info("worker %u: has its listeners back from worker %u",
+	    from->board_index, to->board_index);
 }
 
 void
@@ -442,9 +466,45 @@ slot_serve(struct slot *s)
 {
 	assert(s->state == SLOT_READY);
 	slot_send_logs(s, s->setup->logs);
-	adopt_listeners(s);
+	tell_listeners(s, IPC_ADOPT, listen_polled_by, s->worker);
 	send_message(s, IPC_START, NULL, 0, -1);
 	enter(s, SLOT_ACTIVE, -1);
+}
+
+/* It has a loop that should turn, and nothing else that watches it. */
+static bool
+should_beat(const struct slot *s)
+{
+	return s->state == SLOT_READY || s->state == SLOT_ACTIVE ||
+	       s->state == SLOT_DRAINING;
+}
+
+void
+slot_look(struct slot *s, int64_t passed_ms)
+{
+	int64_t beat = atomic_load(&on_board(s)->heartbeat_ms);
+
+	s->silent_ms = beat != s->beat_seen ? 0 : s->silent_ms + passed_ms;
+	s->gone_ms = s->state == SLOT_ACTIVE ? 0 : s->gone_ms + passed_ms;
+	s->beat_seen = beat;
+	if (s->silent_ms < SLOT_HUNG_MS || !should_beat(s))
+		return;
+	log_error(WORKER_FMT ": hangs, no heartbeat for %" PRId64 " ms, killed",
+	    WORKER_ARGS(s), s->silent_ms);
+	kill_now(s);
+}
+
+int64_t
+slot_silent_ms(const struct slot *s)
+{
+	return s->silent_ms;
+}
+
+bool
+slot_is_away(const struct slot *s)
+{
+	return s->state == SLOT_ACTIVE ? s->silent_ms >= SLOT_SILENT_MS
+				       : s->gone_ms >= SLOT_GONE_MS;
 }
 
 /* Whether the timer that runs ends later than that. */
@@ -558,6 +618,7 @@ slot_reap(struct slot *s, int status, bool respawn)
 	log_obituary(s, status, respawn);
 	hang_up(s);
 	s->pid = 0;
+	s->silent_ms = s->gone_ms = 0;
 	board_slot_reap(s->setup->board, on_board(s));
 	enter(s, respawn ? SLOT_WAITING : SLOT_GONE,
 	    respawn ? s->backoff_ms : -1);

@@ -83,6 +83,30 @@ void slot_drain(struct slot *slot, int64_t within_ms);
 /* Any -> ENDING: TERM now, KILL when it does not listen. */
 void slot_end(struct slot *slot);
 
+/*
+ * To be called every SLOT_LOOK_MS while there is a process: passed_ms is the
+ * time since, and no more than that of a few looks, so that a machine that was
+ * asleep finds nobody silent. Kills a worker whose heart has stood still for
+ * SLOT_HUNG_MS.
+ */
+enum {
+	SLOT_LOOK_MS = 200,
+	SLOT_SILENT_MS = 500, /* without a beat: its listeners are lent */
+	SLOT_GONE_MS = 200,   /* without a worker that serves: likewise */
+	SLOT_HUNG_MS = 10000  /* without a beat: it is killed */
+};
+void slot_look(struct slot *slot, int64_t passed_ms);
+
+/* For how long it has not beaten, as far as slot_look() has seen. */
+int64_t slot_silent_ms(const struct slot *slot);
+
+/* Whether connections on its listeners would wait for it. */
+bool slot_is_away(const struct slot *slot);
+
+/* Lends it the listeners of another of its generation, or takes them back. */
+void slot_lend(struct slot *to, const struct slot *from);
+void slot_take_back(struct slot *to, const struct slot *from);
+
 /* New log descriptors, to whoever has the old ones. */
 void slot_send_logs(struct slot *slot, const struct logfile *logs);
 

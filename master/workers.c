@@ -12,12 +12,15 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/secret.h"
+#include "master/lending.h"
 #include "master/process.h"
 
 enum {
 	SNAPSHOT_MAX = 64 << 20,
+	LOOK_COUNTS_MS = 2 * SLOT_LOOK_MS, /* at most, however long it took */
 	DRAIN_GRACE_MS = 2000, /* beyond what a worker itself allows */
 	STOP_DRAIN_MS = 4000   /* of WORKERS_STOP_MS; the rest is TERM's */
 };
@@ -30,6 +33,7 @@ struct generation {
 	struct buf snapshot;
 	int64_t drain_timeout_ms;
 	struct slot **slots;
+	int *lent; /* per slot: who polls its listeners too */
 	unsigned nslots;
 };
 
@@ -47,7 +51,9 @@ struct workers {
 	struct generation *candidate;   /* or NULL */
 	bool ending;                    /* nothing is respawned any more */
 	struct event *collector; /* frees generations from the event loop */
-	bool ours[BOARD_SLOTS];  /* board slots that our generations hold */
+	struct event *look;      /* at heartbeats */
+	int64_t looked_us;
+	bool ours[BOARD_SLOTS]; /* board slots that our generations hold */
 	uint64_t deaths;
 };
 
@@ -103,6 +109,7 @@ generation_free(struct generation *g)
 		slot_free(g->slots[i]);
 	}
 	free(g->slots);
+	free(g->lent);
 	if (g->snapshot.data != NULL)
 		secret_wipe(g->snapshot.data, g->snapshot.cap);
 	buf_fini(&g->snapshot);
@@ -155,10 +162,79 @@ collect_soon(struct workers *w)
 	event_active(w->collector, EV_TIMEOUT, 0);
 }
 
+static void
+lend_to(struct generation *g, unsigned i, int to)
+{
+	int was = g->lent[i];
+
+	if (was == to)
+		return;
+	if (was != LENDING_NOBODY)
+		slot_take_back(g->slots[was], g->slots[i]);
+	if (to != LENDING_NOBODY)
+		slot_lend(g->slots[to], g->slots[i]);
+	g->lent[i] = to;
+}
+
+static void
+review_lending(struct generation *g)
+{
+	bool *away = xcalloc(g->nslots, sizeof(away[0]));
+	int *to = xcalloc(g->nslots, sizeof(to[0]));
+	unsigned i;
+
+	for (i = 0; i < g->nslots; i++)
+		away[i] = slot_is_away(g->slots[i]);
+	lending_plan(away, g->nslots, to);
+	for (i = 0; i < g->nslots; i++)
+		lend_to(g, i, to[i]);
+	free(away);
+	free(to);
+}
+
+/* The next process on that slot knows of no loan. */
+static void
+forget_loans_to(struct generation *g, const struct slot *slot)
+{
+	unsigned i;
+
+	for (i = 0; i < g->nslots; i++) {
+		if (g->lent[i] != LENDING_NOBODY &&
+		    g->slots[g->lent[i]] == slot)
+			g->lent[i] = LENDING_NOBODY;
+	}
+}
+
+static void
+look(struct workers *w)
+{
+	int64_t now_us = clock_mono_us();
+	int64_t passed_ms = (now_us - w->looked_us) / 1000;
+	struct generation *g;
+	unsigned i;
+
+	if (passed_ms > LOOK_COUNTS_MS)
+		passed_ms = LOOK_COUNTS_MS;
+	w->looked_us = now_us;
+	TAILQ_FOREACH (g, &w->generations, entry) {
+		for (i = 0; i < g->nslots; i++)
+			slot_look(g->slots[i], passed_ms);
+	}
+	if (w->current != NULL && !w->ending)
+		review_lending(w->current);
+}
+
+static void
+on_look(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	look(arg);
+}
+
 struct workers *
 workers_new(struct event_base *base, struct board *board, int program,
     const struct workers_ops *ops, void *ctx)
 {
+	const struct timeval often = { 0, SLOT_LOOK_MS * 1000 };
 	struct workers *w = xcalloc(1, sizeof(*w));
 
 	w->base = base;
@@ -168,7 +244,10 @@ workers_new(struct event_base *base, struct board *board, int program,
 	w->ctx = ctx;
 	TAILQ_INIT(&w->generations);
 	w->collector = event_new(base, -1, 0, on_collect, w);
-	if (w->collector == NULL)
+	w->look = event_new(base, -1, EV_PERSIST, on_look, w);
+	w->looked_us = clock_mono_us();
+	if (w->collector == NULL || w->look == NULL ||
+	    event_add(w->look, &often) < 0)
 		fatalx("out of memory");
 	return w;
 }
@@ -190,6 +269,7 @@ workers_free(struct workers *w)
 		generation_free(g);
 	}
 	event_free(w->collector);
+	event_free(w->look);
 	(void)close(w->program);
 	free(w);
 }
@@ -233,6 +313,7 @@ add_slot(struct generation *g, struct buf *why)
 		return rc;
 	}
 	if (rc >= 0) {
+		g->lent[g->nslots] = LENDING_NOBODY;
 		g->slots[g->nslots] =
 		    slot_new(&g->setup, g->nslots, (unsigned)rc);
 		rc = slot_spawn(g->slots[g->nslots++]);
@@ -254,6 +335,7 @@ generation_new(struct workers *w, uint64_t number, const struct config *config,
 	config_dump(config, CONFIG_DUMP_WORKER, &g->snapshot);
 	g->drain_timeout_ms = config->limits.drain_timeout_ms;
 	g->slots = xcalloc((size_t)config->workers, sizeof(g->slots[0]));
+	g->lent = xcalloc((size_t)config->workers, sizeof(g->lent[0]));
 	g->setup = (struct slot_setup){
 		.base = w->base,
 		.board = w->board,
@@ -423,6 +505,7 @@ bury(struct workers *w, pid_t pid, int status)
 
 	if (slot == NULL)
 		return;
+	forget_loans_to(g, slot);
 	if (slot_reap(slot, status, g == w->current && !w->ending)) {
 		w->deaths++;
 		if (g == w->candidate)

@@ -30,7 +30,7 @@
 #include "worker/relay/relay.h"
 #include "worker/upstream/upstream.h"
 
-enum { TICK_MS = 500, NULL_MAJOR = 1, NULL_MINOR = 3 };
+enum { NULL_MAJOR = 1, NULL_MINOR = 3 };
 
 struct lifecycle {
 	struct worker *worker;
@@ -101,7 +101,7 @@ set_up_signals(struct worker *w)
 static void
 set_up_ticks(struct worker *w)
 {
-	const struct timeval tv = { 0, TICK_MS * 1000 };
+	const struct timeval tv = { 0, BOARD_BEAT_MS * 1000 };
 
 	life.tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);
 	life.drain_timer = evtimer_new(w->base, on_drain_timeout, w);

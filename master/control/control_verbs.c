@@ -45,6 +45,7 @@ add_worker(void *ctx, const struct slot *slot, uint64_t generation)
 	add_number(row, "generation", (int64_t)generation);
 	(void)cJSON_AddStringToObject(
 	    row, "state", slot_state_names[slot_state(slot)]);
+	add_number(row, "silent_ms", slot_silent_ms(slot));
 	add_number(row, "requests", (int64_t)b->counters.requests);
 	add_number(row, "streams", (int64_t)b->streams);
 	add_number(row, "connections", (int64_t)b->connections);
