@@ -22,6 +22,7 @@
 
 struct control;
 struct janitor;
+struct ledger;
 struct registry;
 struct reload;
 struct signals;
@@ -58,7 +59,8 @@ struct master {
 	struct event_base *base;
 	struct store store_state;
 	struct store store_bindings;
-	struct store store_ledger;
+	struct store store_ledger; /* of the thread, see ledger.h */
+	struct ledger *ledger;
 	struct board *board;
 	struct registry *registry;
 	struct watch *watch;

@@ -16,6 +16,7 @@
 #include "master/credential/watch.h"
 #include "master/daemonize.h"
 #include "master/janitor.h"
+#include "master/ledger.h"
 #include "master/logfile.h"
 #include "master/master.h"
 #include "master/pidfile.h"
@@ -269,6 +270,17 @@ make_registry(struct master *m, struct buf *why)
 }
 
 static int
+start_ledger(struct master *m, struct buf *why)
+{
+	int rc = ledger_start(m->base, &m->store_ledger, &m->ledger);
+
+	if (rc < 0)
+		buf_printf(why, "cannot start the thread of %s: %s",
+		    store_name(STORE_LEDGER), strerror(-rc));
+	return rc;
+}
+
+static int
 open_control(struct master *m, const struct config *config, struct buf *why)
 {
 	int rc = control_open(m, config->runtime_dir, &m->control);
@@ -309,7 +321,9 @@ start_set_up(struct master *m, const struct config *config, struct buf *why)
 	m->base = event_base_new();
 	if (m->base == NULL)
 		fatalx("cannot make an event loop");
-	rc = make_workers(m, why);
+	rc = start_ledger(m, why);
+	if (rc == 0)
+		rc = make_workers(m, why);
 	if (rc == 0)
 		rc = make_registry(m, why);
 	if (rc == 0)
@@ -351,6 +365,7 @@ start_tear_down(struct master *m)
 	registry_free(m->registry);
 	workers_free(m->workers);
 	listen_close(m->listeners);
+	ledger_stop(m->ledger);
 	close_stores(m);
 	if (m->base != NULL)
 		event_base_free(m->base);
