@@ -244,9 +244,9 @@ ping_due(const struct relay *r)
 }
 
 static int64_t
-again_due(const struct relay *r)
+wake_due(const struct relay *r)
 {
-	return r->again_us != 0 ? r->again_us : INT64_MAX;
+	return r->wake_us != 0 ? r->wake_us : INT64_MAX;
 }
 
 static int64_t
@@ -263,7 +263,7 @@ min(int64_t a, int64_t b)
 void
 relay_arm(struct relay *r)
 {
-	int64_t due_us = min(min(upstream_due(r), ping_due(r)), again_due(r));
+	int64_t due_us = min(min(upstream_due(r), ping_due(r)), wake_due(r));
 	int64_t left_us;
 	struct timeval tv;
 
@@ -299,9 +299,8 @@ relay_tick(struct relay *r)
 	int64_t now_us = clock_mono_us();
 
 	r->armed_us = 0;
-	if (again_due(r) <= now_us) {
-		r->again_us = 0;
-		relay_try_again(r);
+	if (wake_due(r) <= now_us) {
+		relay_woken(r);
 	} else if (upstream_due(r) <= now_us) {
 		if (!still_sending(r, now_us))
 			relay_timed_out(r);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state of a relay, open to its five files and nobody else: relay.c has
- * its life and its clock, relay_request.c what was asked, relay_try.c whom to
- * ask, relay_answer.c what comes back, relay_tell.c what the client is told.
+ * The state of a relay, open to its files and nobody else: relay.c has its
+ * life and its clock, relay_request.c what was asked, relay_try.c whom to ask,
+ * relay_round.c when those are asked again that failed, relay_refuse.c what is
+ * said when nobody can be asked, relay_answer.c what comes back, relay_tell.c
+ * what the client is told.
  * Each event is one function; whatever ends the relay detaches it from its
  * exchange first and leaves the memory to the end of the turn, because callers
  * up the stack still hold it.
@@ -39,6 +41,12 @@ enum relay_state {
 	RELAY_OPENED,  /* it has got our own head, and pings */
 	RELAY_SPLICED, /* it is getting the upstream's answer */
 	RELAY_DONE     /* detached; waits to be freed */
+};
+
+/* What is done when wake_us has come. No attempt is under way until then. */
+enum relay_wake {
+	WAKE_SAME, /* the credential of the last attempt is asked again */
+	WAKE_PICK  /* somebody is picked */
 };
 
 /* What the answer of the current attempt is taken for. */
@@ -82,14 +90,17 @@ struct relay {
 	struct attempt attempt;
 	bool trying;        /* attempt is under way */
 	unsigned attempts;  /* made, those that are no outcome left out */
-	unsigned spent;     /* credentials used up by them */
+	unsigned round;     /* over the credentials; the first is 0 */
+	unsigned spent;     /* credentials used up in this round */
 	bool stale_once;    /* a dead connection was forgiven already */
 	bool unbound;       /* failures that cost nothing: leave the session */
-	uint32_t *excluded; /* slots */
+	uint32_t *excluded; /* slots, in this round */
 	size_t nexcluded, excluded_cap;
-	char *expected;   /* the credential that failed last, at its cost */
-	unsigned pauses;  /* before the same credential again */
-	int64_t again_us; /* when that is; 0: it is not due */
+	char *expected;    /* the credential that failed last, at its cost */
+	int failed_status; /* of the last failure; 0: it had none */
+	unsigned pauses;   /* so far, on paths that are shared */
+	enum relay_wake wake;
+	int64_t wake_us;             /* when that is; 0: nothing is due */
 	enum pick_decision decision; /* of the first pick */
 	struct reply *last;          /* the last error, if any */
 	int64_t retry_at_ms;         /* the first of them is back; 0: none */
@@ -142,8 +153,11 @@ bool relay_read_request(struct relay *r);
 /* Asks somebody, or tells the client that nobody is left. */
 void relay_try(struct relay *r);
 
-/* Asks the credential of the last attempt again, while it can serve. */
-void relay_try_again(struct relay *r);
+/* Does what was left for later. */
+void relay_woken(struct relay *r);
+
+/* Leaves something for later, in place of what was. */
+void relay_wake_in(struct relay *r, enum relay_wake wake, int64_t ms);
 
 /*
  * The attempt failed while the client has got nothing of it; why stands in
@@ -158,6 +172,23 @@ void relay_stale(struct relay *r);
 void relay_close_attempt(struct relay *r, enum attempt_end end, int status,
     const struct usage_tokens *tokens);
 void relay_succeeded(struct relay *r, const struct usage_tokens *tokens);
+
+/* ---- relay_round.c */
+
+/*
+ * Begins another round over the credentials, at once or after a wait, if
+ * status, that of the last failure, and their settings allow one
+ * (fairlead.conf(5), request-retry). Whether it does.
+ */
+bool relay_next_round(struct relay *r, int status);
+
+/* ---- relay_refuse.c */
+
+/*
+ * Nobody could be asked, not even once: refusal is a positive enum
+ * pick_outcome. Tells the client, and ends.
+ */
+void relay_refuse_pick(struct relay *r, int refusal, int64_t until_ms);
 
 /* ---- relay_answer.c */
 

@@ -13,8 +13,14 @@
 #include "worker/relay/outgoing.h"
 #include "worker/relay/relay_core.h"
 
-/* Pauses before the same credential is asked again: 0.1, 0.2, ... 2 s. */
-enum { PAUSE_FIRST_MS = 100, PAUSE_MAX_MS = 2000 };
+/*
+ * Pauses before the same credential is asked again over a path that it shares:
+ * a network that is away for two seconds is waited for, a dead one is not.
+ */
+static const int pauses_ms[] = { 100, 200, 400, 800, 1500 };
+
+/* Like what a pool that is cooling is told as. */
+enum { TOO_MANY_REQUESTS = 429 };
 
 /* Of an attempt to start one, beside 0 and negative errno. */
 enum { START_NEXT = 1 };
@@ -144,6 +150,8 @@ pick_and_start(struct relay *r, int64_t *until_ms, int *refusal)
 		.excluded = r->excluded,
 		.nexcluded = r->nexcluded,
 		.expected = r->expected,
+		.round = r->round,
+		.request_retry = r->worker->config->request_retry,
 		.now_ms = clock_now_ms(),
 	};
 	struct pick p;
@@ -163,64 +171,6 @@ pick_and_start(struct relay *r, int64_t *until_ms, int *refusal)
 	return rc;
 }
 
-static int
-stop_at_first(void *ctx UNUSED, const struct state_route *route UNUSED)
-{
-	return 1;
-}
-
-/* Nothing at all is routed: the pool is empty. */
-static bool
-pool_is_empty(struct worker *w)
-{
-	MDB_txn *txn;
-	int rc = store_read(&w->store_state, &txn);
-
-	if (rc != 0)
-		return false;
-	rc = state_each_route(&w->store_state, txn, stop_at_first, NULL);
-	store_read_end(&w->store_state);
-	return rc == 0;
-}
-
-/* Nobody could be asked, not even once. */
-static void
-refuse(struct relay *r, int refusal, int64_t until_ms)
-{
-	int64_t left_ms =
-	    until_ms > 0 ? until_ms - clock_now_ms() : RESPOND_NO_RETRY;
-
-	if (until_ms > 0 && left_ms < 0)
-		left_ms = 0;
-	switch (refusal) {
-	case PICK_UNKNOWN_MODEL:
-		if (pool_is_empty(r->worker))
-			relay_refuse(r, RESPOND_AUTH_UNAVAILABLE,
-			    RESPOND_NO_RETRY, "There is no credential at all");
-		else
-			relay_refuse(r, RESPOND_MODEL_NOT_FOUND,
-			    RESPOND_NO_RETRY, "There is no model \"%s\"",
-			    r->model);
-		break;
-	case PICK_DIALECT:
-	case PICK_EXHAUSTED:
-		relay_refuse(r, RESPOND_DIALECT_NOT_SERVED, RESPOND_NO_RETRY,
-		    "No credential for model \"%s\" serves this endpoint",
-		    r->model);
-		break;
-	case PICK_COOLING:
-		relay_refuse(r, RESPOND_MODEL_COOLDOWN, left_ms,
-		    "All credentials for model \"%s\" are cooling down; "
-		    "the first is back in %lld s",
-		    r->model, (long long)respond_retry_seconds(left_ms));
-		break;
-	default:
-		relay_refuse(r, RESPOND_AUTH_UNAVAILABLE, left_ms,
-		    "No credential for model \"%s\" is usable", r->model);
-		break;
-	}
-}
-
 static void
 fail_to_start(struct relay *r, int rc)
 {
@@ -235,6 +185,20 @@ fail_to_start(struct relay *r, int rc)
 		    RESPOND_NO_RETRY, NULL);
 }
 
+/* The round is over. One in which nobody was asked ended like a 429. */
+static void
+nobody_left(struct relay *r, int refusal, int64_t until_ms)
+{
+	int status = refusal == PICK_COOLING ? TOO_MANY_REQUESTS : 0;
+
+	if (relay_next_round(r, r->last != NULL ? r->failed_status : status))
+		return;
+	if (r->last != NULL)
+		relay_tell_last(r);
+	else
+		relay_refuse_pick(r, refusal, until_ms);
+}
+
 void
 relay_try(struct relay *r)
 {
@@ -247,10 +211,8 @@ relay_try(struct relay *r)
 	while (rc == START_NEXT);
 	if (rc < 0)
 		fail_to_start(r, rc);
-	else if (refusal != PICK_OK && r->last != NULL)
-		relay_tell_last(r);
 	else if (refusal != PICK_OK)
-		refuse(r, refusal, until_ms);
+		nobody_left(r, refusal, until_ms);
 }
 
 /* Whether it may serve still; it was chosen before, so only what changes. */
@@ -294,11 +256,33 @@ start_same(struct relay *r)
 	return rc;
 }
 
-void
-relay_try_again(struct relay *r)
+static void
+ask_same(struct relay *r)
 {
 	if (start_same(r) != 0)
 		relay_try(r);
+}
+
+void
+relay_woken(struct relay *r)
+{
+	r->wake_us = 0;
+	switch (r->wake) {
+	case WAKE_SAME:
+		ask_same(r);
+		break;
+	case WAKE_PICK:
+		relay_try(r);
+		break;
+	}
+}
+
+void
+relay_wake_in(struct relay *r, enum relay_wake wake, int64_t ms)
+{
+	r->wake = wake;
+	r->wake_us = clock_mono_us() + ms * 1000;
+	relay_arm(r);
 }
 
 void
@@ -308,64 +292,78 @@ relay_stale(struct relay *r)
 	r->trying = false;
 	r->attempts--;
 	attempt_end(&r->attempt);
-	relay_try_again(r);
+	ask_same(r);
 }
 
 /* ---- going on */
 
 enum next {
 	NEXT_TELL,  /* the client is told r->last */
-	NEXT_OTHER, /* another credential is asked */
-	NEXT_AGAIN  /* the same one, after a pause */
+	NEXT_OTHER, /* another credential is asked, in this round */
+	NEXT_AGAIN, /* the same one, after a pause */
+	NEXT_ROUND  /* the round is over; there may be another */
 };
 
 /*
- * The budget of a request. Rounds over credentials that were asked before
- * (request-retry, max-retry-interval) begin where this says NEXT_TELL, and the
- * refresh of a token that was refused where a 401 would be NEXT_OTHER.
+ * The one place that decides what follows a failure. The first row that holds
+ * counts. A round is over, too, when nobody is left to be asked in it, which
+ * only the pick finds out: nobody_left().
  */
 static enum next
 next_step(const struct relay *r, const struct outcome *o)
 {
 	const struct config *config = r->worker->config;
+	unsigned most = (unsigned)config->max_retry_credentials;
 
-	if (o->action == OUTCOME_PASS_ON ||
-	    r->attempts >= (unsigned)config->max_attempts)
+	if (o->action == OUTCOME_PASS_ON)
 		return NEXT_TELL;
-	if (o->action == OUTCOME_AGAIN)
+	if (r->attempts >= (unsigned)config->max_attempts)
+		return NEXT_TELL;
+	if (o->action == OUTCOME_AGAIN && r->pauses < ARRAY_LEN(pauses_ms))
 		return NEXT_AGAIN;
-	if (config->max_retry_credentials > 0 &&
-	    r->spent + 1 >= (unsigned)config->max_retry_credentials)
+	if (o->action == OUTCOME_AGAIN)
 		return NEXT_TELL;
+	if (most > 0 && r->spent + 1 >= most)
+		return NEXT_ROUND;
 	return NEXT_OTHER;
 }
 
+/* Counts the credential as used up in this round. */
 static void
-ask_other(struct relay *r, const struct outcome *o)
+leave_credential(struct relay *r, const struct outcome *o)
 {
 	exclude(r, r->attempt.slot);
 	r->spent++;
-	r->pauses = 0;
 	free(r->expected);
 	r->expected = NULL;
 	if (o->reason != COOL_NONE)
 		r->expected = xstrdup(r->attempt.credential);
 	else
 		r->unbound = true;
-	relay_try(r);
 }
 
 static void
-ask_again_later(struct relay *r)
+go_on(struct relay *r, const struct outcome *o)
 {
-	int64_t pause_ms = PAUSE_FIRST_MS << r->pauses;
+	enum next next = next_step(r, o);
 
-	if (pause_ms >= PAUSE_MAX_MS)
-		pause_ms = PAUSE_MAX_MS;
-	else
-		r->pauses++;
-	r->again_us = clock_mono_us() + pause_ms * 1000;
-	relay_arm(r);
+	if (next == NEXT_OTHER || next == NEXT_ROUND)
+		leave_credential(r, o);
+	switch (next) {
+	case NEXT_TELL:
+		relay_tell_last(r);
+		break;
+	case NEXT_OTHER:
+		relay_try(r);
+		break;
+	case NEXT_AGAIN:
+		relay_wake_in(r, WAKE_SAME, pauses_ms[r->pauses++]);
+		break;
+	case NEXT_ROUND:
+		if (!relay_next_round(r, r->failed_status))
+			relay_tell_last(r);
+		break;
+	}
 }
 
 void
@@ -382,17 +380,8 @@ relay_failed(struct relay *r, const struct failure *f)
 	log_set_request(NULL);
 	if (until_ms > 0 && (r->retry_at_ms == 0 || until_ms < r->retry_at_ms))
 		r->retry_at_ms = until_ms;
+	r->failed_status = f->status;
 	relay_close_attempt(r, f->end, f->status, NULL);
 	relay_forget_answer(r);
-	switch (next_step(r, &o)) {
-	case NEXT_TELL:
-		relay_tell_last(r);
-		break;
-	case NEXT_OTHER:
-		ask_other(r, &o);
-		break;
-	case NEXT_AGAIN:
-		ask_again_later(r);
-		break;
-	}
+	go_on(r, &o);
 }

@@ -7,6 +7,7 @@
  */
 #include "worker/select/pick.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@ static const char *const decision_names[] = {
 
 static const char *const why_names[PICK_WHY_MAX] = {
 	[PICK_WHY_EXCLUDED] = "excluded",
+	[PICK_WHY_ROUNDS] = "rounds",
 	[PICK_WHY_DIALECT] = "dialect",
 	[PICK_WHY_WEIGHT] = "weight",
 	[PICK_WHY_COOLING] = "cooling",
@@ -155,6 +157,16 @@ weighs_nothing(const struct pick *p, int32_t weight)
 	return p->picker->strategy == STRATEGY_WEIGHTED && weight <= 0;
 }
 
+static bool
+has_rounds_left(const struct pick *p, const struct state_credential *c)
+{
+	int retry =
+	    c->request_retry >= 0 ? c->request_retry : p->ask->request_retry;
+
+	return p->ask->round == 0 ||
+	       (retry >= 0 && p->ask->round <= (unsigned)retry);
+}
+
 /* What the record itself says. */
 static enum pick_why
 judge_record(const struct pick *p, const struct state_credential *c)
@@ -167,6 +179,8 @@ judge_record(const struct pick *p, const struct state_credential *c)
 		return PICK_WHY_DIALECT;
 	if (weighs_nothing(p, c->weight))
 		return PICK_WHY_WEIGHT;
+	if (!has_rounds_left(p, c))
+		return PICK_WHY_ROUNDS;
 	return p->model != NULL ? PICK_WHY_MAX : PICK_WHY_MODEL;
 }
 
@@ -390,9 +404,11 @@ pick_from_route(
 	struct verdict v;
 	int rc;
 
-	p->thorough = false;
+	/* Only the records know who takes part in a further round. */
+	p->thorough = p->ask->round > 0;
 	rc = choose_and_take(&choice, choose, &member, &v);
 	if (rc == 0 && v.why != PICK_WHY_MAX) {
+		assert(!p->thorough);
 		pass_over(
 		    p, member->credential, state_string(route, member->id), v);
 		p->thorough = true;

@@ -86,6 +86,14 @@ struct pick_ask {
 	 */
 	const char *expected;
 
+	/*
+	 * The round over the credentials, the first is 0: a credential takes
+	 * part in as many further ones as its own request-retry says, or else
+	 * request_retry.
+	 */
+	unsigned round;
+	int request_retry;
+
 	int64_t now_ms; /* clock_now_ms() */
 
 	/*
@@ -118,6 +126,7 @@ enum pick_decision {
 /* Why a credential was not taken. */
 enum pick_why {
 	PICK_WHY_EXCLUDED, /* tried before by this request */
+	PICK_WHY_ROUNDS,   /* takes part in no further round */
 	PICK_WHY_DIALECT,  /* does not speak it */
 	PICK_WHY_WEIGHT,   /* weighs nothing, where weights count */
 	PICK_WHY_COOLING,  /* quota, until until_ms */
