@@ -1,52 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Three tables. `binding`: key -> encoded binding. `alias`: key -> primary
- * key. `expiry`: {time, key} without a value, a hint: for every binding and
- * alias there is one at or before its expiry. Touching a binding leaves its
- * hint behind; the sweep finds it early and files it again.
+ * Four tables. `binding`: key -> encoded binding. `alias`: key -> primary
+ * key. `group`: primary key -> the keys of its group. `expiry`: {time, key}
+ * without a value, a hint: for every binding there is one at or before its
+ * expiry. Touching a binding leaves its hint behind; the sweep finds it early
+ * and files it again. Aliases go with the binding that they lead to.
  */
 #include "common/bindings.h"
 
-#include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
 
+#include "common/attr.h"
+#include "common/binding_group.h"
+#include "common/binding_table.h"
 #include "common/state.h"
-#include "common/str.h"
 
-enum {
-	RECORD_VERSION = 1,
-	RECORD_MAX = sizeof(struct binding) + 64,
-	EXPIRY_KEY_LEN = sizeof(uint64_t) + BINDING_KEY_LEN
-};
-
-/* An encoded binding: this, then the four strings without terminators. */
-struct record_head {
-	uint8_t version;
-	uint8_t source_len;
-	uint8_t session_len;
-	uint8_t model_len;
-	uint8_t credential_len;
-	uint8_t reserved;
-	uint16_t slot;
-	uint64_t epoch;
-	int64_t expires_ms;
-	int64_t created_ms;
-};
-
-struct alias_record {
-	uint8_t version;
-	uint8_t primary[BINDING_KEY_LEN];
-};
-
-struct expiry_key {
-	uint8_t time[sizeof(uint64_t)]; /* big-endian, so that it sorts */
-	uint8_t key[BINDING_KEY_LEN];
-};
-
-_Static_assert(BINDING_ID_MAX - 1 <= UINT8_MAX, "lengths are one byte");
-_Static_assert(sizeof(struct expiry_key) == EXPIRY_KEY_LEN, "no padding");
+/* What session_find() gives the ids of prompt cache keys. */
+static const char prompt_cache_prefix[] = "pck:";
 
 /* Where a key leads. */
 struct target {
@@ -73,6 +45,9 @@ binding_key_make(struct binding_key *key, const struct digest *scope,
 	digest_of(&parts, sizeof(parts), &d);
 	memcpy(key->bytes, d.bytes, BINDING_SESSION_LEN);
 	memcpy(key->bytes + BINDING_SESSION_LEN, &h, sizeof(h));
+	key->prompt_cache = session_len >= sizeof(prompt_cache_prefix) - 1 &&
+			    memcmp(session, prompt_cache_prefix,
+				sizeof(prompt_cache_prefix) - 1) == 0;
 }
 
 static int64_t
@@ -89,123 +64,6 @@ bindings_touch_due(const struct binding *b, int64_t ttl_ms, int64_t now_ms)
 	return remains_ms < ttl_ms || remains_ms > ttl_ms + ttl_ms / 8;
 }
 
-static MDB_val
-key_val(const struct binding_key *key)
-{
-	return (MDB_val){
-		.mv_size = BINDING_KEY_LEN,
-		.mv_data = (void *)(uintptr_t)key->bytes,
-	};
-}
-
-static size_t
-encode_string(uint8_t *p, const char *s, size_t size, uint8_t *len)
-{
-	*len = (uint8_t)strnlen(s, size - 1);
-	memcpy(p, s, *len);
-	return *len;
-}
-
-static size_t
-encode(const struct binding *b, uint8_t record[RECORD_MAX])
-{
-	struct record_head head = {
-		.version = RECORD_VERSION,
-		.slot = b->slot,
-		.epoch = b->epoch,
-		.expires_ms = b->expires_ms,
-		.created_ms = b->created_ms,
-	};
-	uint8_t *p = record + sizeof(head);
-
-	p += encode_string(p, b->source, sizeof(b->source), &head.source_len);
-	p +=
-	    encode_string(p, b->session, sizeof(b->session), &head.session_len);
-	p += encode_string(p, b->model, sizeof(b->model), &head.model_len);
-	p += encode_string(
-	    p, b->credential, sizeof(b->credential), &head.credential_len);
-	memcpy(record, &head, sizeof(head));
-	return (size_t)(p - record);
-}
-
-static const uint8_t *
-decode_string(const uint8_t *p, uint8_t len, char *dst, size_t size)
-{
-	size_t n = len < size ? len : size - 1;
-
-	memcpy(dst, p, n);
-	dst[n] = '\0';
-	return p + len;
-}
-
-/* Whether the value is a binding of a version that we know. */
-static bool
-decode(const MDB_val *value, struct binding *b)
-{
-	const uint8_t *p = value->mv_data;
-	struct record_head head;
-
-	if (value->mv_size < sizeof(head))
-		return false;
-	memcpy(&head, p, sizeof(head));
-	if (head.version != RECORD_VERSION ||
-	    value->mv_size != sizeof(head) + head.source_len +
-				  head.session_len + head.model_len +
-				  head.credential_len)
-		return false;
-	p += sizeof(head);
-	p = decode_string(p, head.source_len, b->source, sizeof(b->source));
-	p = decode_string(p, head.session_len, b->session, sizeof(b->session));
-	p = decode_string(p, head.model_len, b->model, sizeof(b->model));
-	(void)decode_string(
-	    p, head.credential_len, b->credential, sizeof(b->credential));
-	b->slot = head.slot;
-	b->epoch = head.epoch;
-	b->expires_ms = head.expires_ms;
-	b->created_ms = head.created_ms;
-	return true;
-}
-
-/* 0 with a live binding, BINDINGS_MISS, or negative errno. */
-static int
-get_binding(struct store *s, MDB_txn *txn, const struct binding_key *key,
-    int64_t now_ms, struct binding *b, bool *stored)
-{
-	MDB_val k = key_val(key), v;
-	int rc;
-
-	rc = store_errno(mdb_get(txn, s->tables[BINDINGS_BINDING], &k, &v));
-	*stored = rc == 0;
-	if (rc == -ENOENT)
-		return BINDINGS_MISS;
-	if (rc < 0)
-		return rc;
-	return decode(&v, b) && b->expires_ms > now_ms ? 0 : BINDINGS_MISS;
-}
-
-/* 0 with the primary key, BINDINGS_MISS, or negative errno. */
-static int
-get_alias(struct store *s, MDB_txn *txn, const struct binding_key *key,
-    struct binding_key *primary)
-{
-	MDB_val k = key_val(key), v;
-	struct alias_record record;
-	int rc;
-
-	rc = store_errno(mdb_get(txn, s->tables[BINDINGS_ALIAS], &k, &v));
-	if (rc == -ENOENT)
-		return BINDINGS_MISS;
-	if (rc < 0)
-		return rc;
-	if (v.mv_size != sizeof(record))
-		return BINDINGS_MISS;
-	memcpy(&record, v.mv_data, sizeof(record));
-	if (record.version != RECORD_VERSION)
-		return BINDINGS_MISS;
-	memcpy(primary->bytes, record.primary, BINDING_KEY_LEN);
-	return 0;
-}
-
 /*
  * Where a key leads: to itself, unless it is the alias of a live binding. 0
  * with the live binding, BINDINGS_MISS, or negative errno.
@@ -219,11 +77,12 @@ find_target(struct store *s, MDB_txn *txn, const struct binding_key *key,
 	int rc;
 
 	t->key = *key;
-	rc = get_binding(s, txn, key, now_ms, b, &t->stored);
+	rc = binding_table_get(s, txn, key, now_ms, b, &t->stored);
 	if (rc == BINDINGS_MISS) {
-		rc = get_alias(s, txn, key, &primary);
+		rc = binding_alias_get(s, txn, key, &primary);
 		if (rc == 0)
-			rc = get_binding(s, txn, &primary, now_ms, b, &stored);
+			rc = binding_table_get(
+			    s, txn, &primary, now_ms, b, &stored);
 		if (rc == 0) {
 			t->key = primary;
 			t->stored = true;
@@ -242,60 +101,19 @@ bindings_get(struct store *s, MDB_txn *txn, const struct binding_key *key,
 	return find_target(s, txn, key, now_ms, &t, out);
 }
 
-static int
-put_binding(struct store *s, MDB_txn *txn, const struct binding_key *key,
-    const struct binding *b)
+int
+bindings_joined(struct store *s, MDB_txn *txn, const struct binding_key *key,
+    const struct binding_key *alias)
 {
-	uint8_t record[RECORD_MAX];
-	MDB_val k = key_val(key);
-	MDB_val v = { .mv_data = record, .mv_size = encode(b, record) };
-
-	return store_errno(
-	    mdb_put(txn, s->tables[BINDINGS_BINDING], &k, &v, 0));
-}
-
-static int
-put_hint(
-    struct store *s, MDB_txn *txn, const struct binding_key *key, int64_t at_ms)
-{
-	uint64_t time = htobe64((uint64_t)at_ms);
-	struct expiry_key hint;
-	MDB_val k = { .mv_data = &hint, .mv_size = sizeof(hint) };
-	MDB_val v = { .mv_size = 0 };
-
-	memcpy(hint.time, &time, sizeof(hint.time));
-	memcpy(hint.key, key->bytes, sizeof(hint.key));
-	return store_errno(mdb_put(txn, s->tables[BINDINGS_EXPIRY], &k, &v, 0));
-}
-
-/* 0 whether or not it was there. */
-static int
-delete_key(struct store *s, MDB_txn *txn, enum bindings_table table,
-    const struct binding_key *key)
-{
-	MDB_val k = key_val(key);
+	struct binding_key of_key = *key, of_alias = *alias;
 	int rc;
 
-	rc = store_errno(mdb_del(txn, s->tables[table], &k, NULL));
-	return rc == -ENOENT ? 0 : rc;
-}
-
-static bool
-same_key(const struct binding_key *a, const struct binding_key *b)
-{
-	return memcmp(a->bytes, b->bytes, BINDING_KEY_LEN) == 0;
-}
-
-static int
-put_alias(struct store *s, MDB_txn *txn, const struct binding_key *alias,
-    const struct binding_key *primary)
-{
-	struct alias_record record = { .version = RECORD_VERSION };
-	MDB_val k = key_val(alias);
-	MDB_val v = { .mv_data = &record, .mv_size = sizeof(record) };
-
-	memcpy(record.primary, primary->bytes, BINDING_KEY_LEN);
-	return store_errno(mdb_put(txn, s->tables[BINDINGS_ALIAS], &k, &v, 0));
+	rc = binding_alias_get(s, txn, key, &of_key);
+	if (rc >= 0)
+		rc = binding_alias_get(s, txn, alias, &of_alias);
+	if (rc < 0)
+		return rc;
+	return binding_key_same(&of_key, &of_alias) ? 0 : BINDINGS_MISS;
 }
 
 /* One bind() while it holds the lock. */
@@ -311,71 +129,126 @@ struct bind {
 	bool wrote;
 };
 
-/*
- * Makes the alias lead to the primary key; a binding of its own gives way. A
- * new alias needs a hint of its own, a former binding has left one.
- */
+/* Where one of the keys leads, and who else comes there. */
+struct place {
+	struct target target;
+	struct binding binding;
+	struct binding_group group;
+};
+
 static int
-lead_alias(
-    struct bind *bind, const struct binding_key *primary, int64_t expires_ms)
+find_place(
+    const struct bind *bind, const struct binding_key *key, struct place *p)
 {
-	struct store *s = bind->s;
-	struct binding_key leads_to;
-	struct binding own;
-	bool stored;
-	int known, rc;
+	int rc;
 
-	if (bind->alias == NULL || same_key(bind->alias, primary))
-		return 0;
-	rc =
-	    get_binding(s, bind->txn, bind->alias, bind->now_ms, &own, &stored);
-	if (rc < 0)
-		return rc;
-	known = get_alias(s, bind->txn, bind->alias, &leads_to);
-	if (known < 0)
-		return known;
-	if (!stored && known == 0 && same_key(&leads_to, primary))
-		return 0;
-
-	bind->wrote = true;
-	rc = delete_key(s, bind->txn, BINDINGS_BINDING, bind->alias);
-	if (rc == 0)
-		rc = put_alias(s, bind->txn, bind->alias, primary);
-	if (rc == 0 && !stored && known == BINDINGS_MISS)
-		rc = put_hint(s, bind->txn, bind->alias, expires_ms);
-	return rc;
+	p->group.n = 0;
+	rc = find_target(
+	    bind->s, bind->txn, key, bind->now_ms, &p->target, &p->binding);
+	if (rc >= 0 && p->target.stored)
+		rc = binding_group_load(
+		    bind->s, bind->txn, &p->target.key, &p->group);
+	return rc < 0 ? rc : 0;
 }
 
 static bool
-may_adopt(const struct bind *bind, const struct binding *found)
+may_adopt(const struct bind *bind, const struct place *p)
 {
+	const struct binding *found = &p->binding;
+
+	if (!p->target.live)
+		return false;
 	if (bind->expected != NULL &&
 	    strcmp(found->credential, bind->expected) == 0)
 		return false;
 	return bind->ops->usable(bind->ops->ctx, found);
 }
 
-/* Stores a binding under the target's key, with a hint if it is new there. */
-static int
-store_binding(struct bind *bind, const struct target *target, struct binding *b)
+/*
+ * Who is to be bound together: the keys of the request, newest, then those
+ * that were bound together with one of them and still are.
+ */
+static void
+gather(const struct bind *bind, const struct place *own,
+    const struct place *other, struct binding_group *group)
 {
+	group->n = 0;
+	binding_group_add(group, bind->key);
+	if (bind->alias != NULL)
+		binding_group_add(group, bind->alias);
+	if (own->target.live)
+		binding_group_add_all(group, &own->group);
+	if (other != NULL && other->target.live)
+		binding_group_add_all(group, &other->group);
+	binding_group_compact(group);
+}
+
+/* The key that holds the binding: one that did, if it may. */
+static const struct place *
+primary_of(const struct place *own, const struct place *other,
+    const struct binding_group *group)
+{
+	if (own->target.live && binding_group_has(group, &own->target.key))
+		return own;
+	if (other != NULL && other->target.live &&
+	    binding_group_has(group, &other->target.key))
+		return other;
+	return NULL;
+}
+
+/* Takes out of a place what is not to stay there. */
+static int
+leave(const struct bind *bind, const struct place *p,
+    const struct binding_key *primary, const struct binding_group *kept)
+{
+	const struct binding_key *key = &p->target.key;
+	int rc;
+
+	if (!p->target.stored)
+		return 0;
+	rc = binding_group_leave(bind->s, bind->txn, key, &p->group, kept);
+	if (rc != 0 || binding_key_same(key, primary))
+		return rc;
+	rc = binding_table_delete(bind->s, bind->txn, BINDINGS_BINDING, key);
+	if (rc == 0)
+		rc = binding_table_delete(
+		    bind->s, bind->txn, BINDINGS_GROUP, key);
+	return rc;
+}
+
+/* Stores a binding for all keys that belong together. */
+static int
+settle(struct bind *bind, const struct place *own, const struct place *other,
+    struct binding *b)
+{
+	struct binding_group group;
+	const struct place *at;
+	struct binding_key primary;
 	int rc;
 
 	bind->wrote = true;
 	b->expires_ms = expiry_at(bind->now_ms, bind->ttl_ms);
-	rc = put_binding(bind->s, bind->txn, &target->key, b);
-	if (rc == 0 && !target->stored)
-		rc = put_hint(bind->s, bind->txn, &target->key, b->expires_ms);
+	gather(bind, own, other, &group);
+	at = primary_of(own, other, &group);
+	primary = at != NULL ? at->target.key : *bind->key;
+	rc = leave(bind, own, &primary, &group);
+	if (rc == 0 && other != NULL)
+		rc = leave(bind, other, &primary, &group);
 	if (rc == 0)
-		rc = lead_alias(bind, &target->key, b->expires_ms);
+		rc = binding_table_put(bind->s, bind->txn, &primary, b);
+	if (rc == 0 && at == NULL && !own->target.stored)
+		rc = binding_hint_put(
+		    bind->s, bind->txn, &primary, b->expires_ms);
+	if (rc == 0 && (group.n > 1 || own->group.n > 1))
+		rc = binding_group_save(bind->s, bind->txn, &primary, &group);
 	return rc;
 }
 
-/* former: the live binding that is replaced, NULL: there was none. */
+/* former: what is replaced, NULL: there was none. */
 static int
-bind_chosen(struct bind *bind, const struct target *target,
-    const struct binding *former, struct binding *winner,
-    enum bind_outcome *outcome)
+bind_chosen(struct bind *bind, const struct place *own,
+    const struct place *other, const struct place *former,
+    struct binding *winner, enum bind_outcome *outcome)
 {
 	int rc;
 
@@ -383,38 +256,53 @@ bind_chosen(struct bind *bind, const struct target *target,
 	rc = bind->ops->choose(bind->ops->ctx, winner);
 	if (rc != 0)
 		return rc;
-	winner->created_ms = former != NULL ? former->created_ms : bind->now_ms;
+	winner->created_ms =
+	    former != NULL ? former->binding.created_ms : bind->now_ms;
 	*outcome = former != NULL ? BIND_MOVED : BIND_NEW;
-	return store_binding(bind, target, winner);
+	return settle(bind, own, other, winner);
+}
+
+static int
+bind_places(struct bind *bind, const struct place *own,
+    const struct place *other, struct binding *winner,
+    enum bind_outcome *outcome)
+{
+	const struct place *former = NULL;
+
+	*outcome = BIND_ADOPTED;
+	if (may_adopt(bind, own)) {
+		*winner = own->binding;
+		if (bind->alias == NULL || other == NULL)
+			return 0;
+		return settle(bind, own, other, winner);
+	}
+	if (own->target.live) {
+		former = own;
+	} else if (other != NULL && may_adopt(bind, other)) {
+		*winner = other->binding;
+		return settle(bind, own, other, winner);
+	} else if (other != NULL && other->target.live) {
+		former = other;
+	}
+	return bind_chosen(bind, own, other, former, winner, outcome);
 }
 
 static int
 bind_locked(
     struct bind *bind, struct binding *winner, enum bind_outcome *outcome)
 {
-	struct target own, inherited;
-	struct binding found;
+	struct place own, other;
+	bool apart = false;
 	int rc;
 
-	*outcome = BIND_ADOPTED;
-	rc = find_target(
-	    bind->s, bind->txn, bind->key, bind->now_ms, &own, &found);
-	if (rc == 0 && may_adopt(bind, &found)) {
-		*winner = found;
-		return lead_alias(bind, &own.key, winner->expires_ms);
-	}
-	if (rc == BINDINGS_MISS && bind->alias != NULL) {
-		rc = find_target(bind->s, bind->txn, bind->alias, bind->now_ms,
-		    &inherited, &found);
-		if (rc == 0 && may_adopt(bind, &found)) {
-			*winner = found;
-			return store_binding(bind, &own, winner);
-		}
+	rc = find_place(bind, bind->key, &own);
+	if (rc == 0 && bind->alias != NULL) {
+		rc = find_place(bind, bind->alias, &other);
+		apart = !binding_key_same(&other.target.key, &own.target.key);
 	}
 	if (rc < 0)
 		return rc;
-	return bind_chosen(
-	    bind, &own, rc == 0 ? &found : NULL, winner, outcome);
+	return bind_places(bind, &own, apart ? &other : NULL, winner, outcome);
 }
 
 /* Takes the board's lock, then LMDB's. 0, BINDINGS_BUSY, negative errno. */
@@ -471,6 +359,28 @@ bindings_bind(struct store *s, struct board *board,
 	return end_write(board, bind.txn, rc == 0 && bind.wrote, rc);
 }
 
+/* A key that is used is the newest of its group. */
+static int
+bring_forward(struct store *s, MDB_txn *txn, const struct binding_key *key,
+    const struct binding_key *primary)
+{
+	struct binding_group old, group = { 0 };
+	size_t at = 0;
+	int rc;
+
+	rc = binding_group_load(s, txn, primary, &old);
+	if (rc < 0 || old.n <= 1)
+		return rc;
+	while (at < old.n && memcmp(old.members[at].session, key->bytes,
+				 BINDING_SESSION_LEN) != 0)
+		at++;
+	if (at == 0 || at == old.n)
+		return 0;
+	group.members[group.n++] = old.members[at];
+	binding_group_add_all(&group, &old);
+	return binding_group_save(s, txn, primary, &group);
+}
+
 int
 bindings_touch(struct store *s, struct board *board,
     const struct binding_key *key, const char *credential, int64_t ttl_ms,
@@ -492,21 +402,59 @@ bindings_touch(struct store *s, struct board *board,
 		due = bindings_touch_due(&b, ttl_ms, now_ms);
 	if (due) {
 		b.expires_ms = expiry_at(now_ms, ttl_ms);
-		rc = put_binding(s, txn, &t.key, &b);
+		rc = binding_table_put(s, txn, &t.key, &b);
+		if (rc == 0)
+			rc = bring_forward(s, txn, key, &t.key);
 	}
 	return end_write(board, txn, rc == 0 && due, rc);
 }
 
+/*
+ * Takes a key out of its group. Where it held the binding, the newest of the
+ * others does from now on.
+ */
+static int
+strike(struct store *s, MDB_txn *txn, const struct binding_key *key,
+    const struct binding_key *primary, const struct binding *b)
+{
+	struct binding_group old, kept;
+	struct binding_key heir = *primary;
+	int rc;
+
+	rc = binding_group_load(s, txn, primary, &old);
+	if (rc < 0)
+		return rc;
+	kept = old;
+	binding_group_remove(&kept, key);
+	if (kept.n == 0)
+		return binding_table_delete(s, txn, BINDINGS_BINDING, primary);
+	if (!binding_key_same(key, primary)) {
+		rc = binding_group_leave(s, txn, primary, &old, &kept);
+		return rc == 0 ? binding_group_save(s, txn, &heir, &kept) : rc;
+	}
+	heir = binding_group_key(&kept, 0, primary);
+	rc = binding_group_leave(s, txn, primary, &old, NULL);
+	if (rc == 0)
+		rc = binding_table_delete(s, txn, BINDINGS_GROUP, primary);
+	if (rc == 0)
+		rc = binding_table_delete(s, txn, BINDINGS_BINDING, primary);
+	if (rc == 0)
+		rc = binding_table_put(s, txn, &heir, b);
+	if (rc == 0)
+		rc = binding_hint_put(s, txn, &heir, b->expires_ms);
+	return rc == 0 ? binding_group_save(s, txn, &heir, &kept) : rc;
+}
+
 int
 bindings_unbind(struct store *s, struct board *board,
-    const struct binding_key *key, const char *credential)
+    const struct binding_key *key, const char *credential, int wait_ms)
 {
 	struct target t;
 	struct binding b;
 	MDB_txn *txn;
 	int rc;
 
-	rc = begin_write(s, board, 0, &txn);
+	rc = begin_write(s, board, wait_ms, &txn);
 	if (rc != 0)
 		return rc;
 	/* What has expired but was not swept goes as well: time has no say. */
@@ -515,7 +463,76 @@ bindings_unbind(struct store *s, struct board *board,
 	    strcmp(b.credential, credential) != 0)
 		rc = BINDINGS_MISS;
 	if (rc == 0)
-		rc = delete_key(s, txn, BINDINGS_BINDING, &t.key);
+		rc = strike(s, txn, key, &t.key, &b);
+	return end_write(board, txn, rc == 0, rc);
+}
+
+/* The first key of a table that is of this session: 0, BINDINGS_MISS, ... */
+static int
+first_of_session(struct store *s, MDB_txn *txn, enum bindings_table table,
+    const uint8_t *session, struct binding_key *key)
+{
+	MDB_cursor *cursor;
+	MDB_val k = { .mv_size = BINDING_SESSION_LEN,
+		.mv_data = (void *)(uintptr_t)session };
+	MDB_val v;
+	int rc;
+
+	rc = store_errno(mdb_cursor_open(txn, s->tables[table], &cursor));
+	if (rc < 0)
+		return rc;
+	rc = store_errno(mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE));
+	if (rc == 0 &&
+	    (k.mv_size != BINDING_KEY_LEN ||
+		memcmp(k.mv_data, session, BINDING_SESSION_LEN) != 0))
+		rc = -ENOENT;
+	if (rc == 0) {
+		*key = (struct binding_key){ .prompt_cache = false };
+		memcpy(key->bytes, k.mv_data, BINDING_KEY_LEN);
+	}
+	mdb_cursor_close(cursor);
+	return rc == -ENOENT ? BINDINGS_MISS : rc;
+}
+
+/* Dissolves one binding of a session, found by its own key or by an alias. */
+static int
+dissolve_one(
+    struct store *s, MDB_txn *txn, const uint8_t *session, size_t *removed)
+{
+	struct binding_key key, primary;
+	int rc;
+
+	rc = first_of_session(s, txn, BINDINGS_BINDING, session, &key);
+	if (rc == 0)
+		return binding_group_dissolve(s, txn, &key, removed);
+	if (rc == BINDINGS_MISS)
+		rc = first_of_session(s, txn, BINDINGS_ALIAS, session, &key);
+	if (rc == 0)
+		rc = binding_alias_get(s, txn, &key, &primary);
+	if (rc == 0)
+		rc = binding_group_dissolve(s, txn, &primary, removed);
+	/* Whatever it led to, the row must not be found again. */
+	if (rc == 0)
+		rc = binding_table_delete(s, txn, BINDINGS_ALIAS, &key);
+	return rc;
+}
+
+int
+bindings_unbind_session(struct store *s, struct board *board,
+    const struct binding_key *key, size_t *removed)
+{
+	MDB_txn *txn;
+	int rc;
+
+	*removed = 0;
+	rc = begin_write(s, board, 0, &txn);
+	if (rc != 0)
+		return rc;
+	do
+		rc = dissolve_one(s, txn, key->bytes, removed);
+	while (rc == 0);
+	if (rc == BINDINGS_MISS && *removed > 0)
+		rc = 0;
 	return end_write(board, txn, rc == 0, rc);
 }
 
@@ -527,117 +544,41 @@ struct sweep {
 	int64_t max_sessions;
 };
 
-/* The first hint: 0, BINDINGS_MISS when there is none, negative errno. */
-static int
-first_hint(
-    struct store *s, MDB_txn *txn, int64_t *at_ms, struct binding_key *key)
-{
-	MDB_cursor *cursor;
-	struct expiry_key hint;
-	uint64_t time;
-	MDB_val k, v;
-	int rc;
-
-	rc = store_errno(
-	    mdb_cursor_open(txn, s->tables[BINDINGS_EXPIRY], &cursor));
-	if (rc < 0)
-		return rc;
-	rc = store_errno(mdb_cursor_get(cursor, &k, &v, MDB_FIRST));
-	if (rc == 0 && k.mv_size != sizeof(hint))
-		rc = -EBADMSG;
-	if (rc == 0) {
-		memcpy(&hint, k.mv_data, sizeof(hint));
-		memcpy(&time, hint.time, sizeof(time));
-		memcpy(key->bytes, hint.key, BINDING_KEY_LEN);
-		*at_ms = (int64_t)be64toh(time);
-	}
-	mdb_cursor_close(cursor);
-	return rc == -ENOENT ? BINDINGS_MISS : rc;
-}
-
-static int
-delete_hint(
-    struct store *s, MDB_txn *txn, const struct binding_key *key, int64_t at_ms)
-{
-	uint64_t time = htobe64((uint64_t)at_ms);
-	struct expiry_key hint;
-	MDB_val k = { .mv_data = &hint, .mv_size = sizeof(hint) };
-
-	memcpy(hint.time, &time, sizeof(hint.time));
-	memcpy(hint.key, key->bytes, sizeof(hint.key));
-	return store_errno(mdb_del(txn, s->tables[BINDINGS_EXPIRY], &k, NULL));
-}
-
 /*
- * Removes the binding of a key unless it expires after `until`. *next_ms is
- * when it is to be looked at again, 0: never.
+ * Deals with the first hint: what it points at goes, and with it what leads
+ * there, unless it lives longer; then it is filed again.
  */
 static int
-sweep_binding(const struct sweep *sweep, const struct binding_key *key,
-    int64_t until_ms, int64_t *next_ms)
-{
-	struct binding b;
-	bool stored;
-	int rc;
-
-	rc = get_binding(sweep->s, sweep->txn, key, until_ms, &b, &stored);
-	*next_ms = rc == 0 ? b.expires_ms : 0;
-	if (rc == BINDINGS_MISS)
-		rc = stored ? delete_key(
-				  sweep->s, sweep->txn, BINDINGS_BINDING, key)
-			    : 0;
-	return rc;
-}
-
-/* Likewise of an alias, which lives as long as the binding it leads to. */
-static int
-sweep_alias(const struct sweep *sweep, const struct binding_key *key,
-    int64_t until_ms, int64_t *next_ms)
-{
-	struct binding_key primary;
-	struct binding b;
-	bool stored;
-	int rc;
-
-	*next_ms = 0;
-	rc = get_alias(sweep->s, sweep->txn, key, &primary);
-	if (rc == 0)
-		rc = get_binding(
-		    sweep->s, sweep->txn, &primary, until_ms, &b, &stored);
-	if (rc == 0)
-		*next_ms = b.expires_ms;
-	if (rc == BINDINGS_MISS)
-		rc = delete_key(sweep->s, sweep->txn, BINDINGS_ALIAS, key);
-	return rc;
-}
-
-/* Deals with the first hint; what it points at goes unless it lives longer. */
-static int
-sweep_hint(
-    const struct sweep *sweep, int64_t at_ms, const struct binding_key *key)
+sweep_hint(const struct sweep *sweep, int64_t at_ms,
+    const struct binding_key *key, size_t *removed)
 {
 	int64_t until_ms = at_ms > sweep->now_ms ? at_ms : sweep->now_ms;
-	int64_t binding_ms, alias_ms = 0, next_ms;
-	int rc;
+	struct binding b;
+	bool stored;
+	int rc, got;
 
-	rc = sweep_binding(sweep, key, until_ms, &binding_ms);
-	if (rc == 0)
-		rc = sweep_alias(sweep, key, until_ms, &alias_ms);
-	if (rc == 0)
-		rc = delete_hint(sweep->s, sweep->txn, key, at_ms);
-	if (rc < 0)
-		return rc;
-	next_ms = binding_ms;
-	if (next_ms == 0 || (alias_ms != 0 && alias_ms < next_ms))
-		next_ms = alias_ms;
-	return next_ms != 0 ? put_hint(sweep->s, sweep->txn, key, next_ms) : 0;
+	got =
+	    binding_table_get(sweep->s, sweep->txn, key, until_ms, &b, &stored);
+	if (got < 0)
+		return got;
+	rc = binding_hint_delete(sweep->s, sweep->txn, key, at_ms);
+	if (rc == 0 && got == 0) {
+		(*removed)++;
+		return binding_hint_put(
+		    sweep->s, sweep->txn, key, b.expires_ms);
+	}
+	if (rc == 0 && stored)
+		return binding_group_dissolve(
+		    sweep->s, sweep->txn, key, removed);
+	(*removed)++;
+	return rc;
 }
 
 /* Whether there is work, with the hint that it begins with. */
 static int
 next_work(const struct sweep *sweep, int64_t *at_ms, struct binding_key *key)
 {
-	int rc = first_hint(sweep->s, sweep->txn, at_ms, key);
+	int rc = binding_hint_first(sweep->s, sweep->txn, at_ms, key);
 
 	if (rc != 0 || *at_ms <= sweep->now_ms)
 		return rc;
@@ -668,7 +609,8 @@ sweep_step(struct sweep *sweep, struct board *board)
 {
 	struct binding_key key;
 	int64_t at_ms;
-	int rc, done = 0;
+	size_t done = 0;
+	int rc;
 
 	rc = begin_write(sweep->s, board, 0, &sweep->txn);
 	if (rc != 0)
@@ -676,12 +618,11 @@ sweep_step(struct sweep *sweep, struct board *board)
 	while (done < BINDINGS_SWEEP_STEP) {
 		rc = next_work(sweep, &at_ms, &key);
 		if (rc == 0)
-			rc = sweep_hint(sweep, at_ms, &key);
+			rc = sweep_hint(sweep, at_ms, &key, &done);
 		if (rc != 0)
 			break;
-		done++;
 	}
-	return end_write(board, sweep->txn, rc >= 0, rc < 0 ? rc : done);
+	return end_write(board, sweep->txn, rc >= 0, rc < 0 ? rc : (int)done);
 }
 
 int
@@ -705,31 +646,92 @@ bindings_sweep(
 	return rc;
 }
 
+struct walk {
+	struct store *s;
+	MDB_cursor *cursor;
+	int64_t now_ms;
+	const uint8_t *session; /* NULL: of all */
+	binding_fn *fn;
+	void *ctx;
+};
+
+/* One after the other, from where the cursor is put first. */
+static int
+walk_bindings(struct walk *w)
+{
+	MDB_val k = { .mv_size = BINDING_SESSION_LEN,
+		.mv_data = (void *)(uintptr_t)w->session };
+	MDB_cursor_op op = w->session != NULL ? MDB_SET_RANGE : MDB_FIRST;
+	struct binding_key key = { .prompt_cache = false };
+	struct binding b;
+	MDB_val v;
+	int rc, result = 0;
+
+	for (; result == 0; op = MDB_NEXT) {
+		rc = mdb_cursor_get(w->cursor, &k, &v, op);
+		if (rc != 0)
+			return rc == MDB_NOTFOUND ? 0 : store_errno(rc);
+		if (w->session != NULL && (k.mv_size < BINDING_SESSION_LEN ||
+					      memcmp(k.mv_data, w->session,
+						  BINDING_SESSION_LEN) != 0))
+			return 0;
+		if (k.mv_size != BINDING_KEY_LEN || !binding_decode(&v, &b) ||
+		    b.expires_ms <= w->now_ms)
+			continue;
+		memcpy(key.bytes, k.mv_data, BINDING_KEY_LEN);
+		result = w->fn(w->ctx, &key, &b);
+	}
+	return result;
+}
+
+static int
+walk(struct walk *w, MDB_txn *txn)
+{
+	int rc;
+
+	rc = store_errno(
+	    mdb_cursor_open(txn, w->s->tables[BINDINGS_BINDING], &w->cursor));
+	if (rc < 0)
+		return rc;
+	rc = walk_bindings(w);
+	mdb_cursor_close(w->cursor);
+	return rc;
+}
+
 int
 bindings_each(
     struct store *s, MDB_txn *txn, int64_t now_ms, binding_fn *fn, void *ctx)
 {
-	struct binding_key key;
-	struct binding b;
-	MDB_cursor *cursor;
-	MDB_val k, v;
-	int rc, result = 0;
+	struct walk w = { .s = s, .now_ms = now_ms, .fn = fn, .ctx = ctx };
 
-	rc = mdb_cursor_open(txn, s->tables[BINDINGS_BINDING], &cursor);
+	return walk(&w, txn);
+}
+
+int
+bindings_of_session(struct store *s, MDB_txn *txn,
+    const struct binding_key *key, int64_t now_ms, binding_fn *fn, void *ctx)
+{
+	struct walk w = {
+		.s = s,
+		.now_ms = now_ms,
+		.session = key->bytes,
+		.fn = fn,
+		.ctx = ctx,
+	};
+	struct binding_key alias, primary;
+	int rc;
+
+	rc = walk(&w, txn);
 	if (rc != 0)
-		return store_errno(rc);
-	while (result == 0 &&
-	       (rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) == 0) {
-		if (k.mv_size != BINDING_KEY_LEN || !decode(&v, &b) ||
-		    b.expires_ms <= now_ms)
-			continue;
-		memcpy(key.bytes, k.mv_data, BINDING_KEY_LEN);
-		result = fn(ctx, &key, &b);
-	}
-	mdb_cursor_close(cursor);
-	if (result == 0 && rc != MDB_NOTFOUND)
-		result = store_errno(rc);
-	return result;
+		return rc;
+	/* A session whose id is a second one of another is bound there. */
+	rc = first_of_session(s, txn, BINDINGS_ALIAS, key->bytes, &alias);
+	if (rc == 0)
+		rc = binding_alias_get(s, txn, &alias, &primary);
+	if (rc != 0)
+		return rc < 0 ? rc : 0;
+	w.session = primary.bytes;
+	return walk(&w, txn);
 }
 
 int64_t

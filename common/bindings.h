@@ -28,6 +28,7 @@ enum { BINDING_KEY_LEN = 24, BINDING_SESSION_LEN = 16, BINDING_ID_MAX = 256 };
 
 struct binding_key {
 	uint8_t bytes[BINDING_KEY_LEN];
+	bool prompt_cache; /* of a prompt cache key: no part of the identity */
 };
 
 /*
@@ -63,6 +64,12 @@ int bindings_get(struct store *s, MDB_txn *txn, const struct binding_key *key,
     int64_t now_ms, struct binding *out) MUST_CHECK;
 
 /*
+ * Whether two keys lead to one binding: 0, BINDINGS_MISS or negative errno.
+ */
+int bindings_joined(struct store *s, MDB_txn *txn,
+    const struct binding_key *key, const struct binding_key *alias) MUST_CHECK;
+
+/*
  * What bind() asks while it holds the lock.
  *
  * usable: may this binding be adopted? It is called with the live binding
@@ -82,10 +89,11 @@ enum bind_outcome { BIND_ADOPTED, BIND_NEW, BIND_MOVED };
  * bind(key, expected) -> winner, in one write transaction: reads again;
  * bound to something usable other than `expected` -> adopts it; else chooses
  * and puts. expected: id of the credential that has just failed, or NULL.
- * alias: a second key that shall lead here, or NULL; if the key itself is
- * unbound but the alias has a live, usable binding, that one is inherited.
- * Bindings that an alias had of its own give way: it leads here now, and both
- * move together.
+ * alias: a second key of the session, or NULL; if the key itself is unbound
+ * but the alias has a live, usable binding, that one is inherited. From then
+ * on the two, and all that were bound together with either, are one group:
+ * they move together and are kept alive together. A group keeps its newest
+ * prompt cache key and its 64 newest others.
  *
  * 0 with *winner and *outcome; BINDINGS_BUSY; the result of choose; or
  * negative errno (-ENOSPC: map or disk full; serve unbound). An inherited
@@ -105,28 +113,39 @@ bool
 bindings_touch_due(const struct binding *b, int64_t ttl_ms, int64_t now_ms);
 
 /*
- * Extends a binding that is still bound to `credential`; otherwise changes
- * nothing. 0, BINDINGS_MISS, BINDINGS_BUSY or negative errno.
+ * Extends a binding that is still bound to `credential`, and makes the key the
+ * newest of its group; otherwise changes nothing. 0, BINDINGS_MISS,
+ * BINDINGS_BUSY or negative errno.
  */
 int bindings_touch(struct store *s, struct board *board,
     const struct binding_key *key, const char *credential, int64_t ttl_ms,
     int64_t now_ms, int wait_ms);
 
 /*
- * Deletes a binding that is still bound to `credential` (NULL: any). 0,
- * BINDINGS_MISS, BINDINGS_BUSY (it only tries), or negative errno.
+ * Unbinds a key that is still bound to `credential` (NULL: to any). Others of
+ * its group stay bound. 0, BINDINGS_MISS, BINDINGS_BUSY, or negative errno.
  */
 int bindings_unbind(struct store *s, struct board *board,
-    const struct binding_key *key, const char *credential) MUST_CHECK;
+    const struct binding_key *key, const char *credential,
+    int wait_ms) MUST_CHECK;
+
+/*
+ * Removes the bindings of a session, whatever the model of the key, with all
+ * that leads to them. *removed: keys. 0, BINDINGS_MISS, BINDINGS_BUSY (it only
+ * tries), or negative errno. To void all bindings of a credential give it a
+ * new epoch (publisher_unbind()).
+ */
+int bindings_unbind_session(struct store *s, struct board *board,
+    const struct binding_key *key, size_t *removed) MUST_CHECK;
 
 enum { BINDINGS_SWEEP_STEP = 64 };
 
 /*
- * One bounded step of the sweep: removes what has expired, at most
- * BINDINGS_SWEEP_STEP entries, and beyond max_sessions (0: without limit)
- * those that were extended longest ago. Only tries the lock, and not even
- * that when there is nothing to do. Returns how many it removed or re-filed
- * (a full step means there may be more), -EAGAIN, or negative errno.
+ * One bounded step of the sweep: removes what has expired, BINDINGS_SWEEP_STEP
+ * entries and the rest of the last one's group at most, and beyond max_sessions
+ * (0: without limit) those that were extended longest ago. Only tries the lock,
+ * and not even that when there is nothing to do. Returns how many it removed or
+ * re-filed (a full step means there may be more), -EAGAIN, or negative errno.
  */
 int bindings_sweep(struct store *s, struct board *board, int64_t now_ms,
     int64_t max_sessions) MUST_CHECK;
@@ -137,6 +156,13 @@ binding_fn(void *ctx, const struct binding_key *key, const struct binding *b);
 /* All live bindings in key order; fn returns non-zero to stop. */
 int bindings_each(
     struct store *s, MDB_txn *txn, int64_t now_ms, binding_fn *fn, void *ctx);
+
+/*
+ * The live bindings of a session, whatever the model of the key; of the
+ * session it is a second id of, where it is one. fn returns non-zero to stop.
+ */
+int bindings_of_session(struct store *s, MDB_txn *txn,
+    const struct binding_key *key, int64_t now_ms, binding_fn *fn, void *ctx);
 
 /* Bindings stored, those included that expired and were not yet swept. */
 int64_t bindings_count(struct store *s, MDB_txn *txn);

@@ -55,6 +55,7 @@ static const struct store_row rows[STORE_MAX] = {
 			[BINDINGS_BINDING] = "binding.1",
 			[BINDINGS_ALIAS] = "alias.1",
 			[BINDINGS_EXPIRY] = "expiry.1",
+			[BINDINGS_GROUP] = "group.1",
 		},
 	},
 	[STORE_LEDGER] = {

@@ -305,16 +305,17 @@ int
 sessions_unbind(struct master *m, const char *id)
 {
 	struct search s = { .id = id };
-	size_t i;
-	int rc = 0;
+	size_t removed;
+	int rc;
 
 	search(m, &s);
 	if (s.found == 0)
 		return SESSIONS_UNKNOWN;
 	if (!are_one_session(&s))
 		return SESSIONS_AMBIGUOUS;
-	for (i = 0; i < s.found && rc >= 0 && rc != BINDINGS_BUSY; i++)
-		rc = bindings_unbind(
-		    &m->store_bindings, m->board, &s.keys[i], NULL);
-	return rc == BINDINGS_BUSY ? SESSIONS_BUSY : rc < 0 ? rc : 0;
+	rc = bindings_unbind_session(
+	    &m->store_bindings, m->board, &s.keys[0], &removed);
+	if (rc == BINDINGS_MISS)
+		return SESSIONS_UNKNOWN;
+	return rc == BINDINGS_BUSY ? SESSIONS_BUSY : rc;
 }

@@ -165,6 +165,21 @@ entries(enum bindings_table table)
 	return stat.ms_entries;
 }
 
+static int
+touch(const char *session, const char *credential, int64_t ttl_ms)
+{
+	struct binding_key key = key_of(session);
+
+	return bindings_touch(
+	    &store, board, &key, credential, ttl_ms, now_ms, WAIT);
+}
+
+static int
+sweep(int64_t max_sessions)
+{
+	return bindings_sweep(&store, board, now_ms, max_sessions);
+}
+
 static void
 keys_tell_scopes_sessions_and_models_apart(void **state UNUSED)
 {
@@ -299,17 +314,141 @@ alias_without_a_usable_binding_is_not_inherited(void **state UNUSED)
 	assert_bound("pck", NULL);
 }
 
+/* Rotating cache keys keep only the latest of them, and the conversation. */
 static void
-alias_of_many_leads_to_the_latest(void **state UNUSED)
+rotating_cache_keys_leave_the_latest(void **state UNUSED)
 {
-	assert_bind(ASK("one", .alias = "conv", .choice = "A"), BIND_NEW, "A");
+	char pck[32];
+
+	for (int i = 0; i < 20; i++) {
+		(void)snprintf(pck, sizeof(pck), "pck:%d", i);
+		assert_bind(ASK(pck, .alias = "conv:c", .choice = "A"),
+		    i == 0 ? BIND_NEW : BIND_ADOPTED, "A");
+	}
+	assert_bound("pck:19", "A");
+	assert_bound("conv:c", "A");
+	assert_bound("pck:18", NULL);
+	assert_bound("pck:0", NULL);
+	assert_int_equal(count(), 1);
+	assert_int_equal(entries(BINDINGS_ALIAS), 1);
+	/* The conversation alone, then both move. */
 	assert_bind(
-	    ASK("two", .alias = "conv", .choice = "B"), BIND_ADOPTED, "A");
-	/* Both are bound for themselves from now on. */
+	    ASK("conv:c", .expected = "A", .choice = "B"), BIND_MOVED, "B");
+	assert_bound("pck:19", "B");
+}
+
+static void
+shared_cache_key_keeps_its_newest_conversations(void **state UNUSED)
+{
+	char conv[32];
+
+	for (int i = 0; i < 128; i++) {
+		(void)snprintf(conv, sizeof(conv), "conv:%d", i);
+		assert_bind(ASK("pck:p", .alias = conv, .choice = "A"),
+		    i == 0 ? BIND_NEW : BIND_ADOPTED, "A");
+	}
+	assert_bound("pck:p", "A");
+	assert_bound("conv:127", "A");
+	assert_bound("conv:64", "A");
+	assert_bound("conv:63", NULL);
+	assert_bound("conv:0", NULL);
+	assert_int_equal(entries(BINDINGS_ALIAS), 64);
 	assert_bind(
-	    ASK("two", .expected = "A", .choice = "B"), BIND_MOVED, "B");
-	assert_bound("one", "A");
-	assert_bound("conv", "B");
+	    ASK("pck:p", .expected = "A", .choice = "B"), BIND_MOVED, "B");
+	assert_bound("conv:64", "B");
+	assert_int_equal(count(), 1);
+}
+
+/* What is used lately is newer than what came later. */
+static void
+use_makes_a_conversation_new_again(void **state UNUSED)
+{
+	char conv[32];
+
+	for (int i = 0; i < 64; i++) {
+		(void)snprintf(conv, sizeof(conv), "conv:%d", i);
+		assert_bind(ASK("pck:p", .alias = conv, .choice = "A"),
+		    i == 0 ? BIND_NEW : BIND_ADOPTED, "A");
+	}
+	now_ms += HOUR / 2;
+	assert_int_equal(touch("conv:0", "A", HOUR), 0);
+	assert_bind(
+	    ASK("pck:p", .alias = "conv:64", .choice = "A"), BIND_ADOPTED, "A");
+	assert_bound("conv:0", "A");
+	assert_bound("conv:1", NULL);
+}
+
+static void
+id_that_only_contains_the_mark_is_no_cache_key(void **state UNUSED)
+{
+	assert_true(key_of("pck:a").prompt_cache);
+	assert_false(key_of("conv:a::pck:b").prompt_cache);
+	assert_false(key_of("pck").prompt_cache);
+	assert_bind(ASK("pck:1", .alias = "conv:a::pck:b", .choice = "A"),
+	    BIND_NEW, "A");
+	assert_bind(ASK("pck:2", .alias = "conv:a::pck:b", .choice = "B"),
+	    BIND_ADOPTED, "A");
+	assert_bound("conv:a::pck:b", "A");
+}
+
+/* Two sessions turn out to be one: the request's own binding counts. */
+static void
+groups_that_meet_become_one(void **state UNUSED)
+{
+	assert_bind(ASK("s", .alias = "a", .choice = "A"), BIND_NEW, "A");
+	assert_bind(ASK("t", .alias = "b", .choice = "B"), BIND_NEW, "B");
+	assert_bind(ASK("s", .alias = "b", .choice = "C"), BIND_ADOPTED, "A");
+	assert_bound("a", "A");
+	assert_bound("t", "A");
+	assert_bound("b", "A");
+	assert_int_equal(count(), 1);
+	assert_bind(ASK("t", .expected = "A", .choice = "C"), BIND_MOVED, "C");
+	assert_bound("s", "C");
+	assert_bound("a", "C");
+}
+
+static void
+expired_group_does_not_come_back(void **state UNUSED)
+{
+	assert_bind(ASK("s", .alias = "a", .choice = "A"), BIND_NEW, "A");
+	now_ms += 2 * HOUR;
+	assert_bind(ASK("s", .choice = "B"), BIND_NEW, "B");
+	assert_bound("a", NULL);
+	assert_int_equal(entries(BINDINGS_ALIAS), 0);
+	assert_bind(ASK("t", .alias = "a", .choice = "C"), BIND_NEW, "C");
+	assert_bound("s", "B");
+	now_ms += 2 * HOUR;
+	assert_bind(ASK("a", .choice = "D"), BIND_NEW, "D");
+	assert_bound("a", "D");
+	assert_bound("t", NULL);
+	while (sweep(0) > 0)
+		continue;
+	assert_bound("a", "D");
+	assert_int_equal(count(), 1);
+}
+
+static int
+joined(const char *session, const char *alias)
+{
+	struct binding_key key = key_of(session), second = key_of(alias);
+	MDB_txn *txn;
+	int rc;
+
+	assert_int_equal(store_read(&store, &txn), 0);
+	rc = bindings_joined(&store, txn, &key, &second);
+	store_read_end(&store);
+	return rc;
+}
+
+static void
+keys_of_a_group_are_joined(void **state UNUSED)
+{
+	assert_bind(ASK("s", .alias = "a", .choice = "A"), BIND_NEW, "A");
+	assert_bind(ASK("t", .choice = "A"), BIND_NEW, "A");
+	assert_int_equal(joined("s", "a"), 0);
+	assert_int_equal(joined("a", "s"), 0);
+	assert_int_equal(joined("s", "t"), BINDINGS_MISS);
+	assert_int_equal(joined("s", "s"), 0);
 }
 
 static void
@@ -324,15 +463,6 @@ adopting_again_writes_nothing(void **state UNUSED)
 	    ASK("full", .alias = "short", .choice = "B"), BIND_ADOPTED, "A");
 	assert_int_equal(mdb_env_info(store.env, &after), 0);
 	assert_int_equal(after.me_last_txnid, before.me_last_txnid);
-}
-
-static int
-touch(const char *session, const char *credential, int64_t ttl_ms)
-{
-	struct binding_key key = key_of(session);
-
-	return bindings_touch(
-	    &store, board, &key, credential, ttl_ms, now_ms, WAIT);
 }
 
 /*
@@ -413,24 +543,132 @@ bindings_last_by_the_daemons_clock(void **state UNUSED)
 	assert_bound("s", NULL);
 }
 
+static int
+unbind(const char *session, const char *credential)
+{
+	struct binding_key key = key_of(session);
+
+	return bindings_unbind(&store, board, &key, credential, WAIT);
+}
+
+/* A late failure of a credential that does not serve it any more. */
 static void
 unbind_compares(void **state UNUSED)
 {
-	struct binding_key key = key_of("s"), alias = key_of("alias");
-
-	assert_bind(ASK("s", .alias = "alias", .choice = "A"), BIND_NEW, "A");
-	assert_int_equal(
-	    bindings_unbind(&store, board, &key, "B"), BINDINGS_MISS);
+	assert_bind(ASK("s", .choice = "A"), BIND_NEW, "A");
+	assert_int_equal(unbind("s", "B"), BINDINGS_MISS);
 	assert_bound("s", "A");
-	assert_int_equal(bindings_unbind(&store, board, &key, "A"), 0);
+	assert_int_equal(unbind("s", "A"), 0);
 	assert_bound("s", NULL);
-	assert_bound("alias", NULL);
-	assert_int_equal(
-	    bindings_unbind(&store, board, &key, NULL), BINDINGS_MISS);
+	assert_int_equal(unbind("s", NULL), BINDINGS_MISS);
+	assert_int_equal(count(), 0);
+}
 
-	assert_bind(ASK("s", .alias = "alias", .choice = "B"), BIND_NEW, "B");
-	assert_int_equal(bindings_unbind(&store, board, &alias, NULL), 0);
+/* Whichever it is, the primary one or an alias. */
+static void
+unbound_key_leaves_its_group_and_does_not_come_back(void **state UNUSED)
+{
+	assert_bind(ASK("s", .alias = "a", .choice = "A"), BIND_NEW, "A");
+	assert_bind(ASK("s", .alias = "b", .choice = "A"), BIND_ADOPTED, "A");
+	assert_int_equal(unbind("b", "A"), 0);
+	assert_bound("b", NULL);
+	assert_bound("s", "A");
+	assert_int_equal(unbind("s", "A"), 0);
 	assert_bound("s", NULL);
+	assert_bound("a", "A");
+	now_ms += HOUR / 2;
+	assert_int_equal(touch("a", "A", HOUR), 0);
+	assert_bound("s", NULL);
+	assert_bound("b", NULL);
+	assert_int_equal(count(), 1);
+	assert_int_equal(entries(BINDINGS_ALIAS), 0);
+	assert_int_equal(entries(BINDINGS_GROUP), 0);
+	now_ms += 2 * HOUR;
+	while (sweep(0) > 0)
+		continue;
+	assert_int_equal(count(), 0);
+	assert_int_equal(entries(BINDINGS_EXPIRY), 0);
+}
+
+static struct binding_key
+key_of_model(const char *session, const char *model)
+{
+	struct binding_key key;
+
+	binding_key_make(
+	    &key, NULL, session, strlen(session), model, strlen(model));
+	return key;
+}
+
+static void
+bind_model(const char *session, const char *alias, const char *model)
+{
+	struct bind_ops ops = { all_usable, choose, (void *)(uintptr_t) "A" };
+	struct binding_key key = key_of_model(session, model), second;
+	struct binding winner;
+	enum bind_outcome outcome;
+
+	if (alias != NULL)
+		second = key_of_model(alias, model);
+	assert_int_equal(
+	    bindings_bind(&store, board, &key, alias != NULL ? &second : NULL,
+		NULL, HOUR, now_ms, WAIT, &ops, &winner, &outcome),
+	    0);
+}
+
+static int
+count_up(void *ctx, const struct binding_key *key UNUSED,
+    const struct binding *b UNUSED)
+{
+	++*(int *)ctx;
+	return 0;
+}
+
+static int
+models_of(const char *session)
+{
+	struct binding_key key = key_of(session);
+	MDB_txn *txn;
+	int n = 0;
+
+	assert_int_equal(store_read(&store, &txn), 0);
+	assert_int_equal(
+	    bindings_of_session(&store, txn, &key, now_ms, count_up, &n), 0);
+	store_read_end(&store);
+	return n;
+}
+
+static void
+session_is_unbound_with_all_its_models_and_ids(void **state UNUSED)
+{
+	struct binding_key key;
+	size_t removed;
+
+	bind_model("s", NULL, "one");
+	bind_model("s", "a", "two");
+	bind_model("s", "a", "three");
+	bind_model("other", NULL, "one");
+	assert_int_equal(models_of("s"), 3);
+	/* An alias leads to the session it stands for. */
+	assert_int_equal(models_of("a"), 3);
+	assert_int_equal(models_of("nobody"), 0);
+
+	key = key_of_model("s", "unheard of");
+	assert_int_equal(
+	    bindings_unbind_session(&store, board, &key, &removed), 0);
+	assert_int_equal(removed, 5);
+	assert_int_equal(models_of("s"), 0);
+	assert_int_equal(models_of("other"), 1);
+	assert_int_equal(entries(BINDINGS_ALIAS), 0);
+	assert_int_equal(entries(BINDINGS_GROUP), 0);
+	assert_int_equal(bindings_unbind_session(&store, board, &key, &removed),
+	    BINDINGS_MISS);
+
+	bind_model("s", "a", "two");
+	key = key_of_model("a", "two");
+	assert_int_equal(
+	    bindings_unbind_session(&store, board, &key, &removed), 0);
+	assert_int_equal(models_of("s"), 0);
 }
 
 static void
@@ -442,12 +680,6 @@ bind_many(int first, int last)
 		(void)snprintf(session, sizeof(session), "session-%d", i);
 		assert_bind(ASK(session, .choice = "A"), BIND_NEW, "A");
 	}
-}
-
-static int
-sweep(int64_t max_sessions)
-{
-	return bindings_sweep(&store, board, now_ms, max_sessions);
 }
 
 static void
@@ -525,7 +757,7 @@ beyond_the_limit_those_idle_longest_go(void **state UNUSED)
 }
 
 static void
-eviction_ends_where_aliases_are_the_oldest(void **state UNUSED)
+eviction_takes_whole_groups(void **state UNUSED)
 {
 	assert_bind(ASK("one", .alias = "a", .choice = "A"), BIND_NEW, "A");
 	assert_bind(ASK("two", .alias = "b", .choice = "A"), BIND_NEW, "A");
@@ -649,7 +881,7 @@ nobody_waits_for_a_stopped_writer(void **state UNUSED)
 	    bind_as(ASK("t", .choice = "A"), &winner, &outcome), BINDINGS_BUSY);
 	assert_int_equal(touch("s", "A", HOUR / 2), BINDINGS_BUSY);
 	assert_int_equal(
-	    bindings_unbind(&store, board, &key, NULL), BINDINGS_BUSY);
+	    bindings_unbind(&store, board, &key, NULL, WAIT), BINDINGS_BUSY);
 	now_ms += 2 * HOUR;
 	assert_int_equal(sweep(0), -EAGAIN);
 	child_kill(pid);
@@ -724,18 +956,26 @@ main(void)
 		TEST(long_strings_are_cut_to_their_fields),
 		TEST(alias_passes_its_binding_on_and_both_move_together),
 		TEST(alias_without_a_usable_binding_is_not_inherited),
-		TEST(alias_of_many_leads_to_the_latest),
+		TEST(rotating_cache_keys_leave_the_latest),
+		TEST(shared_cache_key_keeps_its_newest_conversations),
+		TEST(use_makes_a_conversation_new_again),
+		TEST(id_that_only_contains_the_mark_is_no_cache_key),
+		TEST(groups_that_meet_become_one),
+		TEST(expired_group_does_not_come_back),
+		TEST(keys_of_a_group_are_joined),
 		TEST(adopting_again_writes_nothing),
 		TEST(expiry_is_never_early_and_at_most_a_sixteenth_late),
 		TEST(touch_compares_and_revives_nothing),
 		TEST(shorter_ttl_applies_at_the_next_touch),
 		TEST(bindings_last_by_the_daemons_clock),
 		TEST(unbind_compares),
+		TEST(unbound_key_leaves_its_group_and_does_not_come_back),
+		TEST(session_is_unbound_with_all_its_models_and_ids),
 		TEST(sweep_removes_the_expired_in_bounded_steps),
 		TEST(sweep_spares_what_was_touched_since),
 		TEST(sweep_takes_aliases_with_their_binding),
 		TEST(beyond_the_limit_those_idle_longest_go),
-		TEST(eviction_ends_where_aliases_are_the_oldest),
+		TEST(eviction_takes_whole_groups),
 		TEST(walk_sees_the_live_in_key_order),
 		TEST(record_of_an_unknown_version_counts_as_none),
 		TEST(full_map_is_told_and_the_sweep_makes_room),

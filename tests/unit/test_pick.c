@@ -625,6 +625,23 @@ second_turn_inherits_what_the_first_was_bound_to(void **state UNUSED)
 	assert_pick(HOW(.session = "msg:short"), "a", "hit");
 }
 
+/* A second id that comes along later is bound to the same from then on. */
+static void
+id_that_comes_along_is_bound_too(void **state UNUSED)
+{
+	PUBLISH(abc);
+	assert_pick(HOW(.session = "pck:p"), "a", "new");
+	assert_pick(HOW(.session = "pck:p", .alias = "conv:c"), "a", "hit");
+	assert_pick(HOW(.session = "conv:c"), "a", "hit");
+
+	assert_pick(HOW(.session = "conv:d"), "b", "new");
+	assert_pick(HOW(.session = "pck:q", .alias = "conv:d"), "b", "adopted");
+	assert_pick(HOW(.session = "pck:q"), "b", "hit");
+
+	assert_pick(HOW(.session = "pck:r", .alias = "conv:e"), "c", "new");
+	assert_pick(HOW(.session = "conv:e"), "c", "hit");
+}
+
 static void
 affinity_switched_off_ignores_bindings_and_keeps_them(void **state UNUSED)
 {
@@ -851,7 +868,7 @@ parallel_first_requests_land_on_one_credential(void **state UNUSED)
 		assert_int_equal(sum.of[round % 3] + sum.unbound, 8);
 		assert_true(sum.of[round % 3] > 0);
 		assert_int_equal(
-		    bindings_unbind(&bindings_store, board, &key, NULL), 0);
+		    bindings_unbind(&bindings_store, board, &key, NULL, 0), 0);
 	}
 }
 
@@ -959,6 +976,7 @@ main(void)
 		TEST(credential_that_cannot_serve_any_more_is_replaced),
 		TEST(session_survives_what_happens_to_others),
 		TEST(second_turn_inherits_what_the_first_was_bound_to),
+		TEST(id_that_comes_along_is_bound_too),
 		TEST(affinity_switched_off_ignores_bindings_and_keeps_them),
 		TEST(use_extends_the_binding_lazily),
 		TEST(unbound_while_the_lock_is_held_parallel_requests_agree),

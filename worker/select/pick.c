@@ -514,6 +514,19 @@ on_choose(void *ctx, struct binding *chosen)
 	return 0;
 }
 
+static int
+bind(struct pick *p, const char *expected, enum bind_outcome *outcome)
+{
+	struct picker *picker = p->picker;
+	const struct bind_ops ops = { on_usable, on_choose, p };
+	struct binding winner;
+
+	p->refusal = PICK_OK;
+	return bindings_bind(picker->bindings, picker->board, p->ask->session,
+	    p->ask->alias, expected, picker->ttl_ms, p->ask->now_ms,
+	    PICK_LOCK_WAIT_MS, &ops, &winner, outcome);
+}
+
 /*
  * Binds the session anew, away from the credential `expected`. When it cannot
  * be bound now, serves it all the same.
@@ -521,16 +534,9 @@ on_choose(void *ctx, struct binding *chosen)
 static int
 pick_and_bind(struct pick *p, const char *expected)
 {
-	struct picker *picker = p->picker;
-	const struct bind_ops ops = { on_usable, on_choose, p };
-	struct binding winner;
 	enum bind_outcome outcome;
-	int rc;
+	int rc = bind(p, expected, &outcome);
 
-	p->refusal = PICK_OK;
-	rc = bindings_bind(picker->bindings, picker->board, p->ask->session,
-	    p->ask->alias, expected, picker->ttl_ms, p->ask->now_ms,
-	    PICK_LOCK_WAIT_MS, &ops, &winner, &outcome);
 	if (p->refusal != PICK_OK)
 		return p->refusal;
 	if (rc != 0)
@@ -539,9 +545,12 @@ pick_and_bind(struct pick *p, const char *expected)
 	return PICK_OK;
 }
 
-/* Reads the binding and lets go of its environment at once. */
+/*
+ * Reads the binding and lets go of its environment at once. *joined: the alias,
+ * if there is one, leads there too.
+ */
 static int
-read_binding(const struct pick *p, struct binding *b)
+read_binding(const struct pick *p, struct binding *b, bool *joined)
 {
 	struct store *bindings = p->picker->bindings;
 	MDB_txn *txn;
@@ -551,6 +560,9 @@ read_binding(const struct pick *p, struct binding *b)
 	if (rc < 0)
 		return rc;
 	rc = bindings_get(bindings, txn, p->ask->session, p->ask->now_ms, b);
+	*joined =
+	    rc != 0 || p->ask->alias == NULL ||
+	    bindings_joined(bindings, txn, p->ask->session, p->ask->alias) == 0;
 	store_read_end(bindings);
 	return rc;
 }
@@ -569,21 +581,43 @@ hit(struct pick *p, const struct binding *b)
 	return PICK_OK;
 }
 
+/*
+ * The request names its bound session by an alias that does not lead there
+ * yet. What comes in between, or no lock, leaves it with what is bound.
+ */
+static int
+hit_and_join(struct pick *p, const struct binding *b)
+{
+	const struct state_credential *c = p->credential;
+	const struct state_model *model = p->model;
+	enum bind_outcome outcome = BIND_ADOPTED;
+
+	if (bind(p, NULL, &outcome) != 0) {
+		p->credential = c;
+		p->model = model;
+		return hit(p, b);
+	}
+	p->decision =
+	    outcome == BIND_ADOPTED ? PICK_DECISION_HIT : decision_of[outcome];
+	return PICK_OK;
+}
+
 static int
 pick_with_session(struct pick *p)
 {
 	struct binding b;
 	struct verdict v;
+	bool joined;
 	int rc;
 
-	rc = read_binding(p, &b);
+	rc = read_binding(p, &b, &joined);
 	if (rc != 0)
 		return pick_and_bind(p, p->ask->expected);
 	rc = take_bound(p, &b, &v);
 	if (rc < 0)
 		return rc;
 	if (v.why == PICK_WHY_MAX)
-		return hit(p, &b);
+		return joined ? hit(p, &b) : hit_and_join(p, &b);
 	if (v.why == PICK_WHY_COOLING &&
 	    v.until_ms <= p->ask->now_ms + p->ask->wait_ms) {
 		p->until_ms = v.until_ms;
