@@ -13,52 +13,6 @@
 #include "worker/relay/usage.h"
 
 static void
-tokens_are_counted_in_every_dialect(void **state UNUSED)
-{
-	static const struct {
-		const char *text;
-		bool found;
-		int64_t n[TOKENS_MAX]; /* in, out, cached, write, think, all */
-	} rows[] = {
-		{ "{\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":6,"
-		  "\"total_tokens\":16,"
-		  "\"prompt_tokens_details\":{\"cached_tokens\":4},"
-		  "\"completion_tokens_details\":{\"reasoning_tokens\":5}}}",
-		    true, { 10, 6, 4, -1, 5, 16 } },
-		{ "{\"id\":1,\"usage\":{\"input_tokens\":3085,"
-		  "\"output_tokens\":253,\"cache_read_input_tokens\":7,"
-		  "\"cache_creation_input_tokens\":19514}}",
-		    true, { 3085, 253, 7, 19514, -1, 22859 } },
-		{ "{\"usage\":{\"input_tokens\":100,\"output_tokens\":20,"
-		  "\"input_tokens_details\":{\"cached_tokens\":30},"
-		  "\"total_tokens\":120}}",
-		    true, { 100, 20, 30, -1, -1, 120 } },
-		{ "{\"usageMetadata\":{\"promptTokenCount\":10,"
-		  "\"candidatesTokenCount\":2,\"thoughtsTokenCount\":3,"
-		  "\"toolUsePromptTokenCount\":5,\"totalTokenCount\":20}}",
-		    true, { 15, 2, -1, -1, 3, 20 } },
-		{ "{\"usage\":{\"input_tokens\":-4,\"output_tokens\":1.5}}",
-		    true, { -1, -1, -1, -1, -1, 0 } },
-		{ "{\"usage\":null}", false, { -1, -1, -1, -1, -1, -1 } },
-		{ "{\"deep\":{\"usage\":{\"input_tokens\":1}}}", false,
-		    { -1, -1, -1, -1, -1, -1 } },
-		{ "[1]", false, { -1, -1, -1, -1, -1, -1 } },
-		{ "{\"usage\":{\"input_tokens\":1}", false,
-		    { 1, -1, -1, -1, -1, -1 } },
-	};
-
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		struct usage_tokens t;
-
-		assert_int_equal(
-		    usage_tokens_read(&t, rows[i].text, strlen(rows[i].text)),
-		    rows[i].found);
-		for (int k = 0; k < TOKENS_MAX; k++)
-			assert_int_equal(t.n[k], rows[i].n[k]);
-	}
-}
-
-static void
 record_is_one_line_of_json_with_every_member(void **state UNUSED)
 {
 	static const char *const members[] = { "\"time\":\"20",
@@ -119,7 +73,6 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(tokens_are_counted_in_every_dialect),
 		cmocka_unit_test(record_is_one_line_of_json_with_every_member),
 		cmocka_unit_test(nothing_is_written_where_no_log_is_open),
 	};

@@ -20,7 +20,70 @@ enum {
 	FACT_KIND, /* what the object says it is */
 	FACT_SEQUENCE,
 	FACT_CONTENT,
-	FACT_FINISH
+	FACT_FINISH,
+	FACT_TOKENS /* and the fields of enum token_field behind it */
+};
+
+#define FACT_OF_FIELD(field) (FACT_TOKENS + TOKEN_FIELD_##field)
+#define COUNT(key, field)                                                      \
+	{                                                                      \
+		(key), FACT_OF_FIELD(field), true, NULL                        \
+	}
+
+/* All of the bits of token fields. */
+#define FACTS_TOKENS (((UINT64_C(1) << TOKEN_FIELDS) - 1) << FACT_TOKENS)
+
+static const struct json_watch_row usage_details[] = {
+	COUNT("cached_tokens", CACHE_READ),
+	COUNT("cache_write_tokens", CACHE_WRITE),
+	COUNT("cache_creation_tokens", CACHE_WRITE),
+	COUNT("cached_creation_tokens", CACHE_WRITE),
+	COUNT("reasoning_tokens", REASONING),
+	COUNT("thinking_tokens", REASONING),
+	{ NULL, 0, false, NULL },
+};
+
+static const struct json_watch_row usage_members[] = {
+	COUNT("prompt_tokens", INPUT),
+	COUNT("input_tokens", INPUT),
+	COUNT("completion_tokens", OUTPUT),
+	COUNT("output_tokens", OUTPUT),
+	COUNT("total_tokens", TOTAL),
+	COUNT("cache_read_input_tokens", CACHE_READ),
+	COUNT("cache_creation_input_tokens", CACHE_WRITE),
+	{ "prompt_tokens_details", FACT_NONE, false, usage_details },
+	{ "input_tokens_details", FACT_NONE, false, usage_details },
+	{ "completion_tokens_details", FACT_NONE, false, usage_details },
+	{ "output_tokens_details", FACT_NONE, false, usage_details },
+	COUNT("cached_tokens", CACHE_READ),
+	COUNT("prompt_cache_hit_tokens", CACHE_READ),
+	COUNT("reasoning_tokens", REASONING),
+	COUNT("thinking_tokens", REASONING),
+	{ NULL, 0, false, NULL },
+};
+
+static const struct json_watch_row usage_metadata[] = {
+	COUNT("promptTokenCount", INPUT),
+	COUNT("toolUsePromptTokenCount", TOOL_INPUT),
+	COUNT("candidatesTokenCount", OUTPUT),
+	COUNT("cachedContentTokenCount", CACHE_READ),
+	COUNT("thoughtsTokenCount", REASONING),
+	COUNT("totalTokenCount", TOTAL),
+	{ NULL, 0, false, NULL },
+};
+
+/* The object alone, see count_of_tail(). */
+static const struct json_watch_row usage_metadata_root = { "", FACT_NONE, false,
+	usage_metadata };
+
+static const struct json_watch_row usage_holder[] = {
+	{ "usage", FACT_NONE, false, usage_members },
+	{ NULL, 0, false, NULL },
+};
+
+static const struct json_watch_row usage_metadata_holder[] = {
+	{ "usageMetadata", FACT_NONE, false, usage_metadata },
+	{ NULL, 0, false, NULL },
 };
 
 static const struct json_watch_row detail_members[] = {
@@ -57,6 +120,7 @@ static const struct json_watch_row openai_members[] = {
 	{ "choices", FACT_NONE, false, choice_members },
 	{ "error", FACT_ERROR, true, error_members },
 	{ "object", FACT_KIND, true, NULL },
+	{ "usage", FACT_NONE, false, usage_members },
 	{ "type", FACT_ERROR_TYPE, true, NULL },
 	{ "code", FACT_ERROR_CODE, true, NULL },
 	{ "message", FACT_MESSAGE, true, NULL },
@@ -65,6 +129,7 @@ static const struct json_watch_row openai_members[] = {
 
 static const struct json_watch_row response_members[] = {
 	{ "error", FACT_ERROR, true, error_members },
+	{ "usage", FACT_NONE, false, usage_members },
 	{ NULL, 0, false, NULL },
 };
 
@@ -72,6 +137,7 @@ static const struct json_watch_row responses_members[] = {
 	{ "type", FACT_KIND, true, NULL },
 	{ "sequence_number", FACT_SEQUENCE, true, NULL },
 	{ "response", FACT_NONE, false, response_members },
+	{ "usage", FACT_NONE, false, usage_members },
 	{ "error", FACT_ERROR, true, error_members },
 	{ "code", FACT_ERROR_CODE, true, NULL },
 	{ "message", FACT_MESSAGE, true, NULL },
@@ -88,6 +154,8 @@ static const struct json_watch_row claude_members[] = {
 	{ "type", FACT_KIND, true, NULL },
 	{ "error", FACT_ERROR, true, error_members },
 	{ "content_block", FACT_NONE, false, block_members },
+	{ "message", FACT_NONE, false, usage_holder },
+	{ "usage", FACT_NONE, false, usage_members },
 	{ NULL, 0, false, NULL },
 };
 
@@ -115,6 +183,8 @@ static const struct json_watch_row prompt_members[] = {
 static const struct json_watch_row gemini_members[] = {
 	{ "candidates", FACT_NONE, false, candidate_members },
 	{ "promptFeedback", FACT_NONE, false, prompt_members },
+	{ "usageMetadata", FACT_NONE, false, usage_metadata },
+	{ "response", FACT_NONE, false, usage_metadata_holder },
 	{ "error", FACT_ERROR, true, error_members },
 	{ NULL, 0, false, NULL },
 };
@@ -122,50 +192,54 @@ static const struct json_watch_row gemini_members[] = {
 /*
  * What the name of an event says; without a name, the type that the data
  * gives itself. With by_data the data has the first word and `class` the
- * last. The frequent ones come first; the last row matches all.
+ * last; with counts it has tokens. The frequent ones come first; the last row
+ * matches all.
  */
 struct dialect_rule {
 	struct span name;
 	bool prefix;
 	enum dialect_class class;
 	bool by_data;
+	bool counts;
 };
 
 static const struct dialect_rule data_rules[] = {
-	{ SPAN("error"), false, DIALECT_ERROR, false },
-	{ SPAN(""), true, DIALECT_PREFACE, true },
+	{ SPAN("error"), false, DIALECT_ERROR, false, false },
+	{ SPAN(""), true, DIALECT_PREFACE, true, false },
 };
 
 static const struct dialect_rule responses_rules[] = {
-	{ SPAN("response.output_text.delta"), false, DIALECT_CONTENT, false },
-	{ SPAN("response.created"), false, DIALECT_PREFACE, false },
-	{ SPAN("response.in_progress"), false, DIALECT_PREFACE, false },
-	{ SPAN("response.queued"), false, DIALECT_PREFACE, false },
-	{ SPAN("response.completed"), false, DIALECT_TERMINAL, false },
-	{ SPAN("response.incomplete"), false, DIALECT_TERMINAL, false },
-	{ SPAN("response.done"), false, DIALECT_TERMINAL, false },
-	{ SPAN("response.failed"), false, DIALECT_ERROR, false },
-	{ SPAN("error"), false, DIALECT_ERROR, false },
-	{ SPAN("response."), true, DIALECT_CONTENT, false },
-	{ SPAN(""), true, DIALECT_PREFACE, true },
+	{ SPAN("response.output_text.delta"), false, DIALECT_CONTENT, false,
+	    false },
+	{ SPAN("response.created"), false, DIALECT_PREFACE, false, false },
+	{ SPAN("response.in_progress"), false, DIALECT_PREFACE, false, false },
+	{ SPAN("response.queued"), false, DIALECT_PREFACE, false, false },
+	{ SPAN("response.completed"), false, DIALECT_TERMINAL, false, true },
+	{ SPAN("response.incomplete"), false, DIALECT_TERMINAL, false, true },
+	{ SPAN("response.done"), false, DIALECT_TERMINAL, false, true },
+	{ SPAN("response.failed"), false, DIALECT_ERROR, false, true },
+	{ SPAN("error"), false, DIALECT_ERROR, false, false },
+	{ SPAN("response."), true, DIALECT_CONTENT, false, false },
+	{ SPAN(""), true, DIALECT_PREFACE, true, false },
 };
 
 static const struct dialect_rule claude_rules[] = {
-	{ SPAN("content_block_delta"), false, DIALECT_CONTENT, false },
-	{ SPAN("content_block_start"), false, DIALECT_PREFACE, true },
-	{ SPAN("content_block_stop"), false, DIALECT_PREFACE, false },
-	{ SPAN("message_start"), false, DIALECT_PREFACE, false },
-	{ SPAN("message_delta"), false, DIALECT_CONTENT, false },
-	{ SPAN("message_stop"), false, DIALECT_TERMINAL, false },
-	{ SPAN("ping"), false, DIALECT_PREFACE, false },
-	{ SPAN("error"), false, DIALECT_ERROR, false },
-	{ SPAN(""), true, DIALECT_CONTENT, true },
+	{ SPAN("content_block_delta"), false, DIALECT_CONTENT, false, false },
+	{ SPAN("content_block_start"), false, DIALECT_PREFACE, true, false },
+	{ SPAN("content_block_stop"), false, DIALECT_PREFACE, false, false },
+	{ SPAN("message_start"), false, DIALECT_PREFACE, false, true },
+	{ SPAN("message_delta"), false, DIALECT_CONTENT, false, true },
+	{ SPAN("message_stop"), false, DIALECT_TERMINAL, false, false },
+	{ SPAN("ping"), false, DIALECT_PREFACE, false, false },
+	{ SPAN("error"), false, DIALECT_ERROR, false, false },
+	{ SPAN(""), true, DIALECT_CONTENT, true, false },
 };
 
 /* Names of members that alone can change anything once content has passed. */
 static const struct span openai_marks[] = {
 	SPAN("\"finish_reason\""),
 	SPAN("\"error\""),
+	SPAN("\"usage\""),
 	{ NULL, 0 },
 };
 
@@ -183,15 +257,16 @@ static const struct reading {
 	enum dialect_class finish; /* of a frame with FACT_FINISH */
 	bool done_marker;          /* streams end with [DONE] */
 	bool numbered;             /* frames carry a sequence_number */
+	bool counts_on;            /* every frame counts, the last one best */
 } readings[DIALECT_MAX] = {
 	[DIALECT_OPENAI] = { { "", FACT_NONE, false, openai_members },
-	    data_rules, openai_marks, DIALECT_CONTENT, true, false },
+	    data_rules, openai_marks, DIALECT_CONTENT, true, false, false },
 	[DIALECT_RESPONSES] = { { "", FACT_NONE, false, responses_members },
-	    responses_rules, NULL, DIALECT_CONTENT, false, true },
+	    responses_rules, NULL, DIALECT_CONTENT, false, true, false },
 	[DIALECT_CLAUDE] = { { "", FACT_NONE, false, claude_members },
-	    claude_rules, NULL, DIALECT_CONTENT, false, false },
+	    claude_rules, NULL, DIALECT_CONTENT, false, false, false },
 	[DIALECT_GEMINI] = { { "", FACT_NONE, false, gemini_members },
-	    data_rules, gemini_marks, DIALECT_TERMINAL, false, false },
+	    data_rules, gemini_marks, DIALECT_TERMINAL, false, false, true },
 };
 
 /* Where the text of a fact is kept. */
@@ -225,6 +300,14 @@ dialect_stream_init(
 	st->framing = framing;
 	sse_init(&st->sse);
 	json_watch_init(&st->watch, &readings[d].root);
+	token_count_clear(&st->count);
+	token_count_clear(&st->frame_count);
+}
+
+bool
+dialect_stream_tokens(const struct dialect_stream *st, struct tokens *out)
+{
+	return token_count_sum(&st->count, st->dialect, out);
 }
 
 bool
@@ -249,12 +332,17 @@ static void
 keep_text(void *ctx, uint8_t fact, const char *p, size_t len, bool first)
 {
 	struct dialect_stream *st = ctx;
-	char *to = (char *)st + texts[fact].at;
-	size_t size = texts[fact].size;
-	size_t have;
-	size_t i;
+	char *to;
+	size_t size, have, i;
 
-	assert(fact < ARRAY_LEN(texts) && size > 0);
+	if (fact >= FACT_TOKENS) {
+		token_count_read(&st->frame_count,
+		    (enum token_field)(fact - FACT_TOKENS), p, len, first);
+		return;
+	}
+	assert(fact < ARRAY_LEN(texts) && texts[fact].size > 0);
+	to = (char *)st + texts[fact].at;
+	size = texts[fact].size;
 	have = first ? 0 : strlen(to);
 	if (len > size - 1 - have)
 		len = size - 1 - have;
@@ -373,6 +461,39 @@ is_mere_content(
 	return true;
 }
 
+/* What a frame that is complete has counted. */
+static void
+take_counts(struct dialect_stream *st)
+{
+	if ((st->watch.facts & FACTS_TOKENS) == 0)
+		return;
+	token_count_merge(&st->count, &st->frame_count, st->dialect);
+	token_count_clear(&st->frame_count);
+}
+
+/*
+ * Reads of a frame that is mere content nothing but its counts. Should the
+ * answer itself hold an object of that name, the last frame, which is read
+ * whole, sets it right.
+ */
+static void
+count_of_tail(struct dialect_stream *st, struct span data)
+{
+	static const struct span mark = SPAN("\"usageMetadata\":");
+	const char *end = data.p + data.len;
+	const char *p = memmem(data.p, data.len, mark.p, mark.len);
+	bool unit;
+
+	if (p == NULL)
+		return;
+	p += mark.len;
+	json_watch_init(&st->watch, &usage_metadata_root);
+	(void)json_watch_feed(
+	    &st->watch, p, (size_t)(end - p), keep_text, st, &unit);
+	take_counts(st);
+	json_watch_init(&st->watch, &readings[st->dialect].root);
+}
+
 /*
  * The name of the event, which as a rule comes first, often says all there
  * is to know; then the data is read no further than need be, or not at all.
@@ -386,11 +507,14 @@ begin_data(struct dialect_stream *st, struct span data, struct span behind)
 		       rule->class != DIALECT_ERROR;
 
 	st->begun = true;
-	st->walking = !settled || reading->numbered;
-	if (settled && reading->numbered)
+	st->walking = !settled || reading->numbered || rule->counts;
+	if (settled && reading->numbered && !rule->counts)
 		st->watch.enough = JSON_WATCH_BIT(FACT_SEQUENCE);
-	if (rule->by_data && is_mere_content(st, data, behind))
+	if (rule->by_data && is_mere_content(st, data, behind)) {
 		st->walking = false;
+		if (reading->counts_on)
+			count_of_tail(st, data);
+	}
 }
 
 static void
@@ -614,6 +738,7 @@ tell(struct dialect_stream *st, enum dialect_class class,
 		describe_error(st, f);
 	if (has_fact(st, FACT_SEQUENCE))
 		follow_sequence(st);
+	take_counts(st);
 	st->passed |= class == DIALECT_CONTENT && readings[st->dialect].marks;
 	st->failed |= class == DIALECT_ERROR;
 	st->finished |= class == DIALECT_TERMINAL || has_fact(st, FACT_FINISH);

@@ -2,9 +2,9 @@
 /*
  * Reads the answer of an upstream as it passes, frame by frame: whether a
  * frame is a preface that may still be thrown away, content, the end, or an
- * error inside HTTP 200. Nothing of the answer is kept but a few short
- * strings; frames of any size are read in pieces, in constant memory. It does
- * not forward, cut or change a byte.
+ * error inside HTTP 200; and what it says of tokens. Nothing of the answer is
+ * kept but a few short strings and numbers; frames of any size are read in
+ * pieces, in constant memory. It does not forward, cut or change a byte.
  */
 #ifndef FL_WORKER_DIALECT_DIALECT_STREAM_H
 #define FL_WORKER_DIALECT_DIALECT_STREAM_H
@@ -16,6 +16,7 @@
 #include "common/attr.h"
 #include "common/provider.h"
 #include "common/str.h"
+#include "worker/dialect/token_count.h"
 #include "worker/http/sse.h"
 #include "worker/json/json_watch.h"
 
@@ -80,6 +81,8 @@ struct dialect_stream {
 	uint32_t data_len; /* of the frame so far; stops at the lookahead */
 	struct sse sse;
 	struct json_watch watch;
+	struct token_count count;       /* of the answer so far */
+	struct token_count frame_count; /* of the frame at hand */
 	char kind[32];
 	char number[24];
 	char delay[24];
@@ -110,6 +113,12 @@ dialect_stream_next(struct dialect_stream *st, const char *buf, size_t len,
  * client that leaves after it got what it wanted.
  */
 bool dialect_stream_complete(const struct dialect_stream *st);
+
+/*
+ * The tokens that the answer has told of until now; false: of none. Of a
+ * stream that breaks off that is less than were used.
+ */
+bool dialect_stream_tokens(const struct dialect_stream *st, struct tokens *out);
 
 /* Whether keep-alive bytes or an error event may be inserted here. */
 bool dialect_stream_at_boundary(const struct dialect_stream *st);

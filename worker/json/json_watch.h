@@ -16,7 +16,7 @@
 
 enum {
 	JSON_WATCH_LEVELS = 10, /* nothing is watched below */
-	JSON_WATCH_KEY_MAX = 24
+	JSON_WATCH_KEY_MAX = 32
 };
 
 /*

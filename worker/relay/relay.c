@@ -357,10 +357,9 @@ relay_client_gone(struct relay *r)
 	    r, r->state == RELAY_HELD ? STATUS_CLIENT_GONE : told_status(r));
 
 	if (r->trying && has_all)
-		relay_succeeded(r, NULL);
+		relay_succeeded(r);
 	else
-		relay_close_attempt(
-		    r, ATTEMPT_CLIENT_GONE, r->attempt.status, NULL);
+		relay_close_attempt(r, ATTEMPT_CLIENT_GONE, r->attempt.status);
 	line.code = has_all ? NULL : "client_gone";
 	access_log_write(r->x, &line);
 	(void)detach(r);

@@ -92,7 +92,7 @@ static void
 lose_path(struct relay *r, enum upstream_end end)
 {
 	relay_note(r, BAD_GATEWAY, "upstream_failed", end_message(end));
-	relay_close_attempt(r, ATTEMPT_NETWORK, r->attempt.status, NULL);
+	relay_close_attempt(r, ATTEMPT_NETWORK, r->attempt.status);
 	relay_break_off(r);
 }
 
@@ -173,7 +173,7 @@ relay_timed_out(struct relay *r)
 		return;
 	}
 	(void)attempt_charge(&r->attempt, &f, &until_ms);
-	relay_close_attempt(r, ATTEMPT_TIMEOUT, r->attempt.status, NULL);
+	relay_close_attempt(r, ATTEMPT_TIMEOUT, r->attempt.status);
 	relay_break_off(r);
 }
 
@@ -211,15 +211,32 @@ fail_in_band(struct relay *r, const struct dialect_frame *frame)
 
 /* ---- whole answers */
 
+/* Reads what is passed on for its tokens alone. */
+static void
+count_only(struct relay *r, const char *p, size_t len)
+{
+	struct dialect_frame frame;
+	size_t used;
+
+	for (; len > 0; p += used, len -= used)
+		if (dialect_stream_next(&r->frames, p, len, &used, &frame) ==
+		    DIALECT_MORE)
+			return;
+}
+
 static void
 whole_data(struct relay *r, const char *p, size_t len)
 {
-	if (r->state == RELAY_SPLICED)
+	if (r->state == RELAY_SPLICED) {
 		relay_pass_on(r, p, len);
-	else if (r->held.len + len > RELAY_HOLD)
+		count_only(r, p, len);
+	} else if (r->held.len + len > RELAY_HOLD) {
+		count_only(r, r->held.data, r->held.len);
 		relay_splice(r, relay_content_length(r), p, len);
-	else
+		count_only(r, p, len);
+	} else {
 		buf_append(&r->held, p, len);
+	}
 }
 
 /* A request at fault is not told apart: it gets the answer as it is. */
@@ -229,7 +246,6 @@ whole_is_error(struct relay *r, struct dialect_frame *frame)
 	struct failure f;
 	size_t used;
 
-	dialect_stream_init(&r->frames, r->x->route.dialect, DIALECT_JSON);
 	if (dialect_stream_next(&r->frames, r->held.data, r->held.len, &used,
 		frame) != DIALECT_FRAME ||
 	    frame->class != DIALECT_ERROR)
@@ -243,8 +259,6 @@ whole_done(struct relay *r, enum upstream_end end)
 {
 	struct header headers[HEADERS_BACK_MAX];
 	struct dialect_frame frame;
-	struct usage_tokens tokens;
-	bool counted;
 	size_t n;
 
 	if (end != UPSTREAM_COMPLETE) {
@@ -255,7 +269,7 @@ whole_done(struct relay *r, enum upstream_end end)
 		return;
 	}
 	if (r->state == RELAY_SPLICED) {
-		relay_succeeded(r, NULL);
+		relay_succeeded(r);
 		relay_finish(r);
 		return;
 	}
@@ -268,9 +282,7 @@ whole_done(struct relay *r, enum upstream_end end)
 		return;
 	}
 	n = relay_headers(r, headers);
-	counted = r->worker->usage_fd >= 0 &&
-		  usage_tokens_read(&tokens, r->held.data, r->held.len);
-	relay_succeeded(r, counted ? &tokens : NULL);
+	relay_succeeded(r);
 	relay_answer(
 	    r, r->attempt.status, headers, n, r->held.data, r->held.len);
 }
@@ -366,12 +378,11 @@ stream_done(struct relay *r, enum upstream_end end)
 			fail_path(r, end);
 	} else if (r->charged) {
 		/* The client has the upstream's own error event. */
-		relay_close_attempt(
-		    r, ATTEMPT_IN_BAND, r->attempt.status, NULL);
+		relay_close_attempt(r, ATTEMPT_IN_BAND, r->attempt.status);
 		relay_finish(r);
 	} else if (dialect_stream_complete(&r->frames) ||
 		   (array && end == UPSTREAM_COMPLETE)) {
-		relay_succeeded(r, NULL);
+		relay_succeeded(r);
 		relay_finish(r);
 	} else {
 		lose_path(r, end);
@@ -387,7 +398,7 @@ raw_done(struct relay *r, enum upstream_end end)
 		lose_path(r, end);
 		return;
 	}
-	relay_succeeded(r, NULL);
+	relay_succeeded(r);
 	relay_finish(r);
 }
 
@@ -398,18 +409,15 @@ answer_collected(struct relay *r)
 {
 	struct header headers[HEADERS_BACK_MAX + 1];
 	struct span text = collect_answer(r->collect);
-	struct usage_tokens tokens;
 	size_t found = relay_headers(r, headers + 1);
 	size_t n = 1;
-	bool counted = r->worker->usage_fd >= 0 &&
-		       usage_tokens_read(&tokens, text.p, text.len);
 
 	headers[0] =
 	    (struct header){ SPAN("content-type"), SPAN("application/json") };
 	for (size_t i = 1; i <= found; i++)
 		if (!span_equal_nocase(headers[i].name, headers[0].name))
 			headers[n++] = headers[i];
-	relay_succeeded(r, counted ? &tokens : NULL);
+	relay_succeeded(r);
 	relay_answer(r, r->attempt.status, headers, n, text.p, text.len);
 }
 
@@ -498,15 +506,14 @@ kind_of(struct relay *r, enum dialect_framing *framing)
 	*framing = DIALECT_SSE;
 	if (is_encoded(call))
 		return ANSWER_RAW;
-	if (r->attempt.collects)
-		return json ? ANSWER_WHOLE : ANSWER_COLLECT;
-	if (events || (r->pings && type.len == 0))
+	if (r->attempt.collects && !json)
+		return ANSWER_COLLECT;
+	if (!r->attempt.collects && (events || (r->pings && type.len == 0)))
 		return ANSWER_STREAM;
-	if (r->stream && !r->pings && json) {
-		*framing = DIALECT_JSON;
-		return ANSWER_STREAM;
-	}
-	return ANSWER_WHOLE;
+	*framing = DIALECT_JSON;
+	return r->stream && !r->pings && json && !r->attempt.collects
+		   ? ANSWER_STREAM
+		   : ANSWER_WHOLE;
 }
 
 static void
@@ -516,6 +523,7 @@ begin_answer(struct relay *r)
 	enum dialect_framing framing;
 
 	r->answer = kind_of(r, &framing);
+	dialect_stream_init(&r->frames, r->x->route.dialect, framing);
 	if (opened && r->answer != ANSWER_STREAM) {
 		fail_unusable(r, "The provider did not answer with a stream");
 		return;
@@ -534,7 +542,6 @@ begin_answer(struct relay *r)
 		r->collect = xmalloc(sizeof(*r->collect));
 		collect_init(r->collect);
 	}
-	dialect_stream_init(&r->frames, r->x->route.dialect, framing);
 }
 
 static void

@@ -169,9 +169,8 @@ void relay_failed(struct relay *r, const struct failure *f);
 void relay_stale(struct relay *r);
 
 /* The attempt is over: its usage record, and its resources. */
-void relay_close_attempt(struct relay *r, enum attempt_end end, int status,
-    const struct usage_tokens *tokens);
-void relay_succeeded(struct relay *r, const struct usage_tokens *tokens);
+void relay_close_attempt(struct relay *r, enum attempt_end end, int status);
+void relay_succeeded(struct relay *r);
 
 /* ---- relay_round.c */
 

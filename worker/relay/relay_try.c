@@ -28,8 +28,7 @@ enum { START_NEXT = 1 };
 /* ---- booking */
 
 static void
-write_usage(struct relay *r, enum attempt_end end, int status,
-    const struct usage_tokens *tokens)
+write_usage(struct relay *r, enum attempt_end end, int status)
 {
 	const struct attempt *a = &r->attempt;
 	bool failed = end != ATTEMPT_OK && end != ATTEMPT_CLIENT_GONE;
@@ -46,30 +45,30 @@ write_usage(struct relay *r, enum attempt_end end, int status,
 		.error = failed && r->last != NULL ? r->last->message : "",
 		.latency_us = clock_mono_us() - a->start_us,
 		.ttft_us = a->first_us != 0 ? a->first_us - a->start_us : -1,
-		.has_tokens = tokens != NULL,
 	};
 
-	if (tokens != NULL)
-		record.tokens = *tokens;
+	/* Only what is taken for an answer was read. */
+	if (r->answer != ANSWER_NONE && r->answer != ANSWER_ERROR)
+		record.has_tokens =
+		    dialect_stream_tokens(&r->frames, &record.tokens);
 	usage_write(r->x, &record);
 }
 
 void
-relay_close_attempt(struct relay *r, enum attempt_end end, int status,
-    const struct usage_tokens *tokens)
+relay_close_attempt(struct relay *r, enum attempt_end end, int status)
 {
 	if (!r->trying)
 		return;
 	r->trying = false;
-	write_usage(r, end, status, tokens);
+	write_usage(r, end, status);
 	attempt_end(&r->attempt);
 }
 
 void
-relay_succeeded(struct relay *r, const struct usage_tokens *tokens)
+relay_succeeded(struct relay *r)
 {
 	attempt_credit(&r->attempt);
-	relay_close_attempt(r, ATTEMPT_OK, r->attempt.status, tokens);
+	relay_close_attempt(r, ATTEMPT_OK, r->attempt.status);
 }
 
 /* ---- asking */
@@ -381,7 +380,7 @@ relay_failed(struct relay *r, const struct failure *f)
 	if (until_ms > 0 && (r->retry_at_ms == 0 || until_ms < r->retry_at_ms))
 		r->retry_at_ms = until_ms;
 	r->failed_status = f->status;
-	relay_close_attempt(r, f->end, f->status, NULL);
+	relay_close_attempt(r, f->end, f->status);
 	relay_forget_answer(r);
 	go_on(r, &o);
 }

@@ -6,146 +6,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/attr.h"
 #include "common/buf.h"
 #include "common/str.h"
 #include "worker/dialect/dialect.h"
-#include "worker/json/json.h"
 
 enum { LINE_BYTES = 16 * 1024, CLIENT_BYTES = 6 };
-
-/* Objects in which providers count. */
-static const char *const containers[] = {
-	"usage",
-	"usageMetadata",
-};
-
-/* Objects inside of them that count further. */
-static const char *const details[] = {
-	"prompt_tokens_details",
-	"input_tokens_details",
-	"completion_tokens_details",
-	"output_tokens_details",
-};
-
-static const struct {
-	const char *name;
-	enum usage_kind kind;
-} counts[] = {
-	{ "prompt_tokens", TOKENS_INPUT },
-	{ "input_tokens", TOKENS_INPUT },
-	{ "promptTokenCount", TOKENS_INPUT },
-	{ "toolUsePromptTokenCount", TOKENS_INPUT },
-	{ "completion_tokens", TOKENS_OUTPUT },
-	{ "output_tokens", TOKENS_OUTPUT },
-	{ "candidatesTokenCount", TOKENS_OUTPUT },
-	{ "cached_tokens", TOKENS_CACHED },
-	{ "cache_read_input_tokens", TOKENS_CACHED },
-	{ "cachedContentTokenCount", TOKENS_CACHED },
-	{ "cache_creation_input_tokens", TOKENS_CACHE_WRITE },
-	{ "reasoning_tokens", TOKENS_REASONING },
-	{ "thinking_tokens", TOKENS_REASONING },
-	{ "thoughtsTokenCount", TOKENS_REASONING },
-	{ "total_tokens", TOKENS_TOTAL },
-	{ "totalTokenCount", TOKENS_TOTAL },
-};
-
-static bool
-is_named(const char *text, const struct json_value *name,
-    const char *const *names, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (json_equals(text, name, names[i], strlen(names[i])))
-			return true;
-	return false;
-}
-
-static int64_t
-or_zero(int64_t n)
-{
-	return n < 0 ? 0 : n;
-}
-
-static void
-count(struct usage_tokens *t, const char *text, const struct json_value *name,
-    const struct json_value *value)
-{
-	char number[24];
-	size_t len = json_text(text, value, number, sizeof(number) - 1);
-	int64_t n;
-
-	if (value->type != JSON_NUMBER || len >= sizeof(number))
-		return;
-	number[len] = '\0';
-	if (str_to_int(number, 0, INT32_MAX, &n) != 0)
-		return;
-	for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
-		int64_t *sum = &t->n[counts[i].kind];
-
-		if (json_equals(
-			text, name, counts[i].name, strlen(counts[i].name)))
-			*sum = or_zero(*sum) + n;
-	}
-}
-
-static void
-count_members(
-    struct usage_tokens *t, struct json_reader *r, const char *text, int depth)
-{
-	struct json_value name, value;
-
-	if (json_peek(r) != JSON_OBJECT) {
-		(void)json_read(r, NULL);
-		return;
-	}
-	if (!json_enter(r))
-		return;
-	while (json_member(r, &name)) {
-		if (depth > 0 &&
-		    is_named(text, &name, details, ARRAY_LEN(details)))
-			count_members(t, r, text, depth - 1);
-		else if (json_read(r, &value))
-			count(t, text, &name, &value);
-	}
-}
-
-/* Claude counts what it read from and wrote to the cache beside the input. */
-static void
-complete_total(int64_t n[TOKENS_MAX])
-{
-	if (n[TOKENS_TOTAL] >= 0)
-		return;
-	n[TOKENS_TOTAL] = or_zero(n[TOKENS_INPUT]) + or_zero(n[TOKENS_OUTPUT]);
-	if (n[TOKENS_CACHE_WRITE] >= 0)
-		n[TOKENS_TOTAL] +=
-		    or_zero(n[TOKENS_CACHED]) + n[TOKENS_CACHE_WRITE];
-}
-
-bool
-usage_tokens_read(struct usage_tokens *tokens, const char *text, size_t len)
-{
-	struct json_reader r;
-	struct json_value name;
-	bool found = false;
-
-	for (int i = 0; i < TOKENS_MAX; i++)
-		tokens->n[i] = -1;
-	json_reader_init(&r, text, len);
-	if (json_peek(&r) != JSON_OBJECT || !json_enter(&r))
-		return false;
-	while (json_member(&r, &name)) {
-		if (!is_named(text, &name, containers, ARRAY_LEN(containers))) {
-			(void)json_read(&r, NULL);
-			continue;
-		}
-		found = json_peek(&r) == JSON_OBJECT;
-		count_members(tokens, &r, text, 1);
-	}
-	if (json_finish(&r) != JSON_OK || !found)
-		return false;
-	complete_total(tokens->n);
-	return true;
-}
 
 static void
 put_string(struct buf *b, const char *name, const char *value)
@@ -170,22 +35,14 @@ put_ms(struct buf *b, const char *name, int64_t us)
 static void
 put_tokens(struct buf *b, const struct usage_record *r)
 {
-	static const char *const names[TOKENS_MAX] = {
-		[TOKENS_INPUT] = "input",
-		[TOKENS_OUTPUT] = "output",
-		[TOKENS_CACHED] = "cached",
-		[TOKENS_CACHE_WRITE] = "cache_write",
-		[TOKENS_REASONING] = "reasoning",
-		[TOKENS_TOTAL] = "total",
-	};
-
 	buf_puts(b, ",\"tokens\":");
 	if (!r->has_tokens) {
 		buf_puts(b, "null");
 		return;
 	}
 	for (int i = 0; i < TOKENS_MAX; i++) {
-		buf_printf(b, "%c\"%s\":", i == 0 ? '{' : ',', names[i]);
+		buf_printf(
+		    b, "%c\"%s\":", i == 0 ? '{' : ',', token_kind_names[i]);
 		if (r->tokens.n[i] < 0)
 			buf_puts(b, "null");
 		else

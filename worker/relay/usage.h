@@ -9,26 +9,11 @@
 #define FL_WORKER_RELAY_USAGE_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
+#include "common/tokens.h"
 #include "worker/client/exchange.h"
 #include "worker/relay/outcome.h"
-
-enum usage_kind {
-	TOKENS_INPUT,
-	TOKENS_OUTPUT,
-	TOKENS_CACHED,
-	TOKENS_CACHE_WRITE,
-	TOKENS_REASONING,
-	TOKENS_TOTAL,
-	TOKENS_MAX
-};
-
-/* Counts of an answer; -1: not said. */
-struct usage_tokens {
-	int64_t n[TOKENS_MAX];
-};
 
 struct usage_record {
 	unsigned attempt; /* 1 is the first of its request */
@@ -44,17 +29,10 @@ struct usage_record {
 	int64_t latency_us;
 	int64_t ttft_us; /* -1: no byte of the body came */
 	bool has_tokens;
-	struct usage_tokens tokens;
+	struct tokens tokens;
 };
 
 /* Does nothing where no usage log is open. */
 void usage_write(const struct exchange *x, const struct usage_record *r);
-
-/*
- * The counts in a whole JSON answer of any dialect; false if it has none.
- * What is counted in parts is added up, a missing total is computed.
- */
-bool
-usage_tokens_read(struct usage_tokens *tokens, const char *text, size_t len);
 
 #endif
