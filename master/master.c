@@ -10,6 +10,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "master/daemonize.h"
+#include "master/notify.h"
 #include "master/registry/registry.h"
 #include "master/reload.h"
 #include "master/start.h"
@@ -87,6 +88,7 @@ begin_end(struct master *m, enum master_state state)
 		keep_failure(m, "told to end before it served");
 	m->state = state;
 	reload_abort(m->reload);
+	notify(NOTIFY_STOPPING);
 	listen_close(m->listeners);
 	m->listeners = NULL;
 	log_notice("%s", state_names[state]);
@@ -126,6 +128,7 @@ master_started(struct master *m)
 	/* Orphans of an earlier master see by this that they may go. */
 	(void)atomic_fetch_add(&m->board->incarnation, 1);
 	daemonize_ready(&m->ready);
+	notify(NOTIFY_READY);
 }
 
 static bool

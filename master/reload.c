@@ -15,6 +15,7 @@
 #include "master/listen.h"
 #include "master/logfile.h"
 #include "master/master.h"
+#include "master/notify.h"
 #include "master/registry/registry.h"
 #include "master/workers.h"
 
@@ -243,6 +244,8 @@ finish(struct reload *r, const struct reload_outcome *outcome)
 	r->busy = false;
 	r->first = false;
 	watch_release(r->master->watch);
+	if (r->master->state == MASTER_SERVING)
+		notify(NOTIFY_READY);
 	tell_waiters(r, outcome);
 	if (r->again)
 		event_active(r->soon, EV_TIMEOUT, 0);
@@ -356,8 +359,10 @@ begin(struct reload *r, struct config *config)
 	struct buf why = BUF_INIT(WHY_MAX);
 
 	/* Before the first start it is held as it was made. */
-	if (!r->first)
+	if (!r->first) {
 		watch_hold(r->master->watch);
+		notify(NOTIFY_RELOADING);
+	}
 	r->busy = true;
 	r->again = false;
 	TAILQ_CONCAT(&r->waiting, &r->later, entry);
