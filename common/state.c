@@ -175,6 +175,12 @@ state_tier_members(const struct state_route *r, const struct state_tier *t)
 	return at(r, t->members);
 }
 
+const struct state_group *
+state_tier_groups(const struct state_route *r, const struct state_tier *t)
+{
+	return at(r, t->groups);
+}
+
 const uint16_t *
 state_sequence_turns(
     const struct state_route *r, const struct state_sequence *sequence)
@@ -427,16 +433,53 @@ state_put_credential(
 	return record_put(&b, &c, sizeof(c), s, txn, STATE_CREDENTIAL, in->id);
 }
 
-/* Best tier first, ids ascending within. */
+static const char *
+provider_of(const struct state_member_input *m)
+{
+	return m->provider != NULL ? m->provider : "";
+}
+
+/* Members of one provider stand together, whatever their ranks. */
 static int
-by_tier(const void *a, const void *b)
+by_provider(
+    const struct state_member_input *x, const struct state_member_input *y)
+{
+	if (x->rank != y->rank)
+		return x->rank > y->rank ? 1 : -1;
+	return strcmp(provider_of(x), provider_of(y));
+}
+
+/* Best tier first, within it by provider, within that by id. */
+static int
+by_place(const void *a, const void *b)
 {
 	const struct state_member_input *x = *(void *const *)a;
 	const struct state_member_input *y = *(void *const *)b;
+	int order;
 
 	if (x->priority != y->priority)
 		return x->priority > y->priority ? -1 : 1;
-	return strcmp(x->id, y->id);
+	order = by_provider(x, y);
+	return order != 0 ? order : strcmp(x->id, y->id);
+}
+
+/* A tier under construction. */
+struct tier_draft {
+	struct buf *record;
+	const struct state_member_input *const *inputs; /* sorted */
+	struct state_member *members;
+	uint16_t *by_id; /* members in the order of their ids */
+	size_t n;
+	struct state_tier tier;
+};
+
+static int
+by_input_id(const void *a, const void *b, void *arg)
+{
+	const struct state_member_input *const *inputs = arg;
+
+	return strcmp(
+	    inputs[*(const uint16_t *)a]->id, inputs[*(const uint16_t *)b]->id);
 }
 
 static bool
@@ -453,62 +496,159 @@ weights_differ(const int32_t *weights, size_t n)
 	return false;
 }
 
+/* Never 0; another one, but for bad luck, when a weight or a member is. */
+static uint32_t
+version_of(const struct tier_draft *d, const int32_t *weights)
+{
+	uint64_t h = 0;
+
+	for (size_t i = 0; i < d->n; i++) {
+		if (weights[i] <= 0)
+			continue;
+		h = (h ^ d->members[d->by_id[i]].id_hash) *
+		    UINT64_C(0xff51afd7ed558ccd);
+		h = (h ^ h >> 33 ^ (uint32_t)weights[i]) *
+		    UINT64_C(0xc4ceb9fe1a85ec53);
+	}
+	return (uint32_t)(h >> 48) | 1;
+}
+
+/* The weights of those who speak a dialect, in the order of their ids. */
+static void
+list_weights(const struct tier_draft *d, enum dialect dialect, int32_t *weights)
+{
+	for (size_t i = 0; i < d->n; i++) {
+		const struct state_member *m = &d->members[d->by_id[i]];
+
+		weights[i] =
+		    (m->dialects & DIALECT_BIT(dialect)) != 0 ? m->weight : 0;
+	}
+}
+
+/* The dialects below this one that exactly the same members speak. */
+static uint8_t
+twins_of(const struct tier_draft *d, enum dialect dialect)
+{
+	uint8_t twins = (uint8_t)(DIALECT_BIT(dialect) - 1);
+
+	for (size_t i = 0; i < d->n; i++) {
+		uint8_t speaks = d->members[i].dialects;
+
+		twins &= (speaks & DIALECT_BIT(dialect)) != 0
+			     ? speaks
+			     : (uint8_t)~speaks;
+	}
+	return twins;
+}
+
 /*
  * The sequence of those who speak a dialect. Where the same members speak an
  * earlier one, its twin, that one's is shared.
  */
 static struct state_sequence
-record_sequence(struct buf *b, const struct state_member *members, size_t n,
-    enum dialect dialect, const struct state_tier *tier)
+record_sequence(struct tier_draft *d, enum dialect dialect)
 {
-	AUTO_FREE int32_t *weights = xcalloc(n, sizeof(*weights));
+	AUTO_FREE int32_t *weights = xcalloc(d->n, sizeof(*weights));
 	AUTO_FREE uint16_t *turns = NULL;
-	uint8_t twins = (uint8_t)(DIALECT_BIT(dialect) - 1);
+	uint8_t twins = twins_of(d, dialect);
 	size_t count;
 
-	for (size_t i = 0; i < n; i++) {
-		bool speaks = (members[i].dialects & DIALECT_BIT(dialect)) != 0;
-
-		weights[i] = speaks ? members[i].weight : 0;
-		twins &= speaks ? members[i].dialects
-				: (uint8_t)~members[i].dialects;
-	}
 	if (twins != 0)
-		return tier->sequences[__builtin_ctz(twins)];
-	if (!weights_differ(weights, n))
+		return d->tier.sequences[__builtin_ctz(twins)];
+	list_weights(d, dialect, weights);
+	if (d->tier.ngroups == 1 && !weights_differ(weights, d->n))
 		return (struct state_sequence){ 0 };
-	turns = xcalloc(smooth_room(n), sizeof(*turns));
-	count = smooth_sequence(weights, n, turns);
+	turns = xcalloc(smooth_room(d->n), sizeof(*turns));
+	count = smooth_sequence(weights, d->n, turns);
+	if (count == 0)
+		return (struct state_sequence){ 0 };
+	for (size_t i = 0; i < count; i++)
+		turns[i] = d->by_id[turns[i]];
 	return (struct state_sequence){
-		.turns = record_array(b, turns, count, sizeof(*turns)),
+		.turns = record_array(d->record, turns, count, sizeof(*turns)),
 		.nturns = (uint32_t)count,
+		.version = version_of(d, weights),
 	};
 }
 
+static void
+record_members(struct tier_draft *d)
+{
+	for (size_t i = 0; i < d->n; i++) {
+		const char *id = d->inputs[i]->id;
+
+		d->members[i] = d->inputs[i]->fixed;
+		d->members[i].id = record_string(d->record, id);
+		d->members[i].id_hash = state_model_hash(id, strlen(id));
+		d->by_id[i] = (uint16_t)i;
+	}
+	qsort_r(d->by_id, d->n, sizeof(*d->by_id), by_input_id,
+	    (void *)(uintptr_t)d->inputs);
+	d->tier.nmembers = (uint32_t)d->n;
+	d->tier.members =
+	    record_array(d->record, d->members, d->n, sizeof(*d->members));
+}
+
+static size_t
+list_groups(const struct tier_draft *d, struct state_group *groups)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < d->n; i++) {
+		const char *provider = provider_of(d->inputs[i]);
+
+		if (n == 0 || by_provider(d->inputs[i - 1], d->inputs[i]) != 0)
+			groups[n++] = (struct state_group){
+				.provider = record_string(d->record, provider),
+				.first = (uint32_t)i,
+			};
+		groups[n - 1].nmembers++;
+	}
+	return n;
+}
+
+/* Takes its cursors from the front of the list; -EINVAL: there are too few. */
+static int
+record_groups(struct tier_draft *d, const uint32_t **cursors, size_t *ncursors)
+{
+	AUTO_FREE struct state_group *groups = xcalloc(d->n, sizeof(*groups));
+	size_t n = list_groups(d, groups);
+	size_t own = n > 1 ? 1 : 0;
+
+	if (*ncursors < n + own)
+		return -EINVAL;
+	d->tier.cursors = (*cursors)[0];
+	for (size_t i = 0; i < n; i++)
+		groups[i].cursors = (*cursors)[i + own];
+	*cursors += n + own;
+	*ncursors -= n + own;
+	d->tier.ngroups = (uint32_t)n;
+	d->tier.groups = record_array(d->record, groups, n, sizeof(*groups));
+	return 0;
+}
+
 /* One tier: n members, sorted, of one priority. */
-static struct state_tier
+static int
 record_tier(struct buf *b, const struct state_member_input *const *inputs,
-    size_t n, uint32_t cursors)
+    size_t n, const uint32_t **cursors, size_t *ncursors,
+    struct state_tier *out)
 {
 	AUTO_FREE struct state_member *members = xcalloc(n, sizeof(*members));
-	struct state_tier tier = {
-		.priority = inputs[0]->priority,
-		.nmembers = (uint32_t)n,
-		.cursors = cursors,
-	};
+	AUTO_FREE uint16_t *by_id = xcalloc(n, sizeof(*by_id));
+	struct tier_draft d = { .record = b,
+		.inputs = inputs,
+		.members = members,
+		.by_id = by_id,
+		.n = n,
+		.tier = { .priority = inputs[0]->priority } };
+	int rc;
 
-	for (size_t i = 0; i < n; i++) {
-		const char *id = inputs[i]->id;
-
-		members[i] = inputs[i]->fixed;
-		members[i].id = record_string(b, id);
-		members[i].id_hash = state_model_hash(id, strlen(id));
-	}
-	tier.members = record_array(b, members, n, sizeof(*members));
-	for (unsigned int d = 0; d < DIALECT_MAX; d++)
-		tier.sequences[d] =
-		    record_sequence(b, members, n, (enum dialect)d, &tier);
-	return tier;
+	record_members(&d);
+	rc = record_groups(&d, cursors, ncursors);
+	for (unsigned int i = 0; rc == 0 && i < DIALECT_MAX; i++)
+		d.tier.sequences[i] = record_sequence(&d, (enum dialect)i);
+	*out = d.tier;
+	return rc;
 }
 
 static size_t
@@ -521,7 +661,7 @@ tier_end(const struct state_member_input *const *sorted, size_t first, size_t n)
 	return end;
 }
 
-/* -EINVAL for fewer cursors than tiers, or a tier too large to index. */
+/* -EINVAL for too few cursors, or a tier too large to index. */
 static int
 record_tiers(
     struct buf *b, const struct state_route_input *in, struct state_route *r)
@@ -530,21 +670,25 @@ record_tiers(
 	    xcalloc(in->nmembers, sizeof(*sorted));
 	AUTO_FREE struct state_tier *tiers =
 	    xcalloc(in->nmembers, sizeof(*tiers));
+	const uint32_t *cursors = in->cursors;
+	size_t ncursors = in->ncursors;
 	size_t end, ntiers = 0;
+	int rc;
 
 	r->dialects = 0;
 	for (size_t i = 0; i < in->nmembers; i++) {
 		sorted[i] = &in->members[i];
 		r->dialects |= in->members[i].fixed.dialects;
 	}
-	qsort(sorted, in->nmembers, sizeof(*sorted), by_tier);
+	qsort(sorted, in->nmembers, sizeof(*sorted), by_place);
 	for (size_t first = 0; first < in->nmembers; first = end) {
 		end = tier_end(sorted, first, in->nmembers);
-		if (ntiers == in->ncursors || end - first > SMOOTH_MEMBERS_MAX)
+		if (end - first > SMOOTH_MEMBERS_MAX)
 			return -EINVAL;
-		tiers[ntiers] = record_tier(
-		    b, sorted + first, end - first, in->cursors[ntiers]);
-		ntiers++;
+		rc = record_tier(b, sorted + first, end - first, &cursors,
+		    &ncursors, &tiers[ntiers++]);
+		if (rc < 0)
+			return rc;
 	}
 	r->ntiers = (uint32_t)ntiers;
 	r->tiers = record_array(b, tiers, ntiers, sizeof(*tiers));

@@ -8,7 +8,7 @@
  *
  *   meta        one record, key "meta"
  *   credential  id                -> all that a worker needs to use it
- *   route.1     canonical model   -> tiers of members, ids ascending
+ *   route.2     canonical model   -> tiers of members, by provider and id
  *   health      id NUL model      -> what outlives the board ("" for model:
  *                                    the credential as a whole)
  */
@@ -104,17 +104,26 @@ struct state_member {
 
 /*
  * The smooth weighted sequence of those members of a tier that speak one
- * dialect: indices of members. Empty where their weights are all the same,
- * which leaves the order of ids.
+ * dialect: indices of members. Empty where their weights are all the same and
+ * they are of one provider, which leaves the order of ids.
  */
 struct state_sequence {
 	uint32_t turns, nturns; /* offset of uint16_t[] */
+	uint32_t version; /* 16 bits: who has which weight; 0: it is empty */
+};
+
+/* Those members of a tier that are of one provider; they stand together. */
+struct state_group {
+	uint32_t provider;        /* offset of its name */
+	uint32_t first, nmembers; /* among the members of the tier */
+	uint32_t cursors;         /* the first of DIALECT_MAX on the board */
 };
 
 struct state_tier {
 	int32_t priority;
 	uint32_t members, nmembers; /* offset of struct state_member[] */
-	uint32_t cursors;           /* the first of DIALECT_MAX on the board */
+	uint32_t groups, ngroups;   /* offset of struct state_group[] */
+	uint32_t cursors; /* likewise; of one group alone they are its */
 	struct state_sequence sequences[DIALECT_MAX];
 };
 
@@ -168,6 +177,8 @@ state_credential_models(const struct state_credential *c);
 const struct state_header *
 state_credential_headers(const struct state_credential *c);
 const struct state_tier *state_route_tiers(const struct state_route *r);
+const struct state_group *
+state_tier_groups(const struct state_route *r, const struct state_tier *t);
 const uint16_t *state_sequence_turns(
     const struct state_route *r, const struct state_sequence *sequence);
 const struct state_member *
@@ -187,7 +198,7 @@ state_each_route(struct store *s, MDB_txn *txn, state_route_fn *fn, void *ctx);
 /*
  * What the master puts into a record; the functions copy. -EINVAL for an id
  * or name that cannot be a key (empty or longer than STATE_KEY_MAX bytes; for
- * ids BINDING_ID_MAX - 1), or for fewer cursors than tiers.
+ * ids BINDING_ID_MAX - 1), or for too few cursors.
  */
 enum { STATE_KEY_MAX = 504 };
 
@@ -208,10 +219,16 @@ struct state_credential_input {
 	size_t nmodels;
 };
 
+/*
+ * Within a tier providers stand in the order of `rank`, then of their names,
+ * and the members of each in the order of their ids.
+ */
 struct state_member_input {
 	const char *id;
 	int32_t priority;
 	struct state_member fixed; /* the offset is ignored */
+	const char *provider;      /* NULL: "" */
+	uint32_t rank;
 };
 
 struct state_route_input {
@@ -219,7 +236,11 @@ struct state_route_input {
 	const char *name, *owned_by, *display_name;
 	const struct state_member_input *members; /* in any order */
 	size_t nmembers;
-	const uint32_t *cursors; /* per tier, best first */
+	/*
+	 * Per tier, best first: of several providers one for the tier, then
+	 * one for each of them; of one alone just one.
+	 */
+	const uint32_t *cursors;
 	size_t ncursors;
 };
 

@@ -42,7 +42,7 @@ static const struct store_row rows[STORE_MAX] = {
 		.tables = {
 			[STATE_META] = "meta",
 			[STATE_CREDENTIAL] = "credential.1",
-			[STATE_ROUTE] = "route.1",
+			[STATE_ROUTE] = "route.2",
 			[STATE_HEALTH] = "health.1",
 		},
 	},

@@ -33,8 +33,10 @@ routes_init(struct routes *routes, struct board *board)
 static void
 route_free(struct route *r)
 {
+	for (size_t i = 0; i < r->ncursors; i++)
+		free(r->cursors[i].provider);
+	free(r->cursors);
 	free(r->members);
-	free(r->tiers);
 	free(r->name);
 	free(r);
 }
@@ -63,21 +65,47 @@ find_or_make(struct routes *routes, const char *name)
 	return r;
 }
 
+static void
+add_cursors(
+    struct route *r, int32_t priority, const char *provider, uint32_t first)
+{
+	r->cursors =
+	    xreallocarray(r->cursors, r->ncursors + 1, sizeof(*r->cursors));
+	r->cursors[r->ncursors++] = (struct route_cursors){
+		.priority = priority,
+		.provider = provider != NULL ? xstrdup(provider) : NULL,
+		.first = first,
+	};
+}
+
+static void
+recover_cursors(struct routes *routes, struct route *r, int32_t priority,
+    const char *provider, uint32_t cursors)
+{
+	uint32_t group = cursors / DIALECT_MAX;
+
+	if (pool_mark(&routes->cursors, group))
+		add_cursors(r, priority, provider, group * DIALECT_MAX);
+}
+
 void
 routes_recover(struct routes *routes, const struct state_route *record)
 {
 	const struct state_tier *tiers = state_route_tiers(record);
 	struct route *r =
 	    find_or_make(routes, state_string(record, record->name));
-	uint32_t i, group;
 
-	r->tiers = xcalloc(record->ntiers, sizeof(*r->tiers));
-	for (i = 0; i < record->ntiers; i++) {
-		group = tiers[i].cursors / DIALECT_MAX;
-		if (pool_mark(&routes->cursors, group))
-			r->tiers[r->ntiers++] =
-			    (struct route_tier){ tiers[i].priority,
-				    group * DIALECT_MAX };
+	for (uint32_t i = 0; i < record->ntiers; i++) {
+		const struct state_tier *t = &tiers[i];
+		const struct state_group *groups = state_tier_groups(record, t);
+
+		for (uint32_t k = 0; k < t->ngroups; k++)
+			recover_cursors(routes, r, t->priority,
+			    state_string(record, groups[k].provider),
+			    groups[k].cursors);
+		if (t->ngroups > 1)
+			recover_cursors(
+			    routes, r, t->priority, NULL, t->cursors);
 	}
 	r->dirty = true;
 }
@@ -192,56 +220,99 @@ take_cursors(struct routes *routes, const char *name)
 	return first;
 }
 
-/* The cursors of a tier; a priority that is new to the route gets some. */
-static uint32_t
-tier_cursors(struct routes *routes, struct route *r, int32_t priority)
+static bool
+same_provider(const char *a, const char *b)
 {
-	uint32_t cursors;
-	size_t i;
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
 
-	for (i = 0; i < r->ntiers; i++) {
-		if (r->tiers[i].priority == priority)
-			return r->tiers[i].cursors;
+/* The cursors of a provider in a tier, or of the tier; new ones get some. */
+static uint32_t
+find_cursors(struct routes *routes, struct route *r, int32_t priority,
+    const char *provider)
+{
+	uint32_t first;
+
+	for (size_t i = 0; i < r->ncursors; i++) {
+		if (r->cursors[i].priority == priority &&
+		    same_provider(r->cursors[i].provider, provider))
+			return r->cursors[i].first;
 	}
-	cursors = take_cursors(routes, r->name);
-	r->tiers = xreallocarray(r->tiers, r->ntiers + 1, sizeof(*r->tiers));
-	r->tiers[r->ntiers++] = (struct route_tier){ priority, cursors };
-	return cursors;
+	first = take_cursors(routes, r->name);
+	add_cursors(r, priority, provider, first);
+	return first;
+}
+
+/* A provider among the members of a route, of all tiers. */
+struct rank {
+	const char *provider;
+	size_t nmembers;
+};
+
+static const char *
+provider_of(const struct route_member *m)
+{
+	return m->entry->cred->provider_name;
 }
 
 static int
-descending(const void *a, const void *b)
+by_name(const void *a, const void *b)
 {
-	int32_t x = *(const int32_t *)a;
-	int32_t y = *(const int32_t *)b;
-
-	return (x < y) - (x > y);
+	return strcmp(((const struct rank *)a)->provider,
+	    ((const struct rank *)b)->provider);
 }
 
-/* The priorities of the members, best first, each once. */
-static size_t
-list_priorities(const struct route *r, int32_t *priorities)
+/* The provider with the most members comes first. */
+static int
+by_size(const void *a, const void *b)
 {
-	size_t i;
+	const struct rank *x = a;
+	const struct rank *y = b;
+
+	if (x->nmembers != y->nmembers)
+		return x->nmembers > y->nmembers ? -1 : 1;
+	return by_name(a, b);
+}
+
+/* The providers of a route in the order in which they take turns. */
+static size_t
+list_ranks(const struct route *r, struct rank *ranks)
+{
 	size_t n = 0;
 
-	for (i = 0; i < r->nmembers; i++)
-		priorities[i] = r->members[i].entry->cred->priority;
-	qsort(priorities, r->nmembers, sizeof(*priorities), descending);
-	for (i = 0; i < r->nmembers; i++) {
-		if (n == 0 || priorities[n - 1] != priorities[i])
-			priorities[n++] = priorities[i];
+	for (size_t i = 0; i < r->nmembers; i++)
+		ranks[i] = (struct rank){ provider_of(&r->members[i]), 1 };
+	qsort(ranks, r->nmembers, sizeof(*ranks), by_name);
+	for (size_t i = 0; i < r->nmembers; i++) {
+		if (n > 0 && by_name(&ranks[n - 1], &ranks[i]) == 0)
+			ranks[n - 1].nmembers++;
+		else
+			ranks[n++] = ranks[i];
 	}
+	qsort(ranks, n, sizeof(*ranks), by_size);
 	return n;
 }
 
+static uint32_t
+rank_of(const struct rank *ranks, size_t n, const char *provider)
+{
+	uint32_t i = 0;
+
+	while (i < n && strcmp(ranks[i].provider, provider) != 0)
+		i++;
+	return i;
+}
+
 static void
-fill_member(struct state_member_input *in, const struct route_member *m)
+fill_member(struct state_member_input *in, const struct route_member *m,
+    const struct rank *ranks, size_t nranks)
 {
 	const struct entry *e = m->entry;
 
 	*in = (struct state_member_input){
 		.id = e->id,
+		.provider = provider_of(m),
+		.rank = rank_of(ranks, nranks, provider_of(m)),
 		.priority = e->cred->priority,
 		.fixed = {
 			.credential = e->slot,
@@ -252,6 +323,64 @@ fill_member(struct state_member_input *in, const struct route_member *m)
 			.weight = e->cred->weight,
 		},
 	};
+}
+
+/* Where members of one provider and tier stand. */
+struct stand {
+	int32_t priority;
+	uint32_t rank;
+};
+
+static int
+by_stand(const void *a, const void *b)
+{
+	const struct stand *x = a;
+	const struct stand *y = b;
+
+	if (x->priority != y->priority)
+		return x->priority > y->priority ? -1 : 1;
+	return (x->rank > y->rank) - (x->rank < y->rank);
+}
+
+static size_t
+list_stands(
+    const struct state_member_input *members, size_t n, struct stand *stands)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < n; i++)
+		stands[i] =
+		    (struct stand){ members[i].priority, members[i].rank };
+	qsort(stands, n, sizeof(*stands), by_stand);
+	for (size_t i = 0; i < n; i++) {
+		if (count == 0 || by_stand(&stands[count - 1], &stands[i]) != 0)
+			stands[count++] = stands[i];
+	}
+	return count;
+}
+
+/* In the order in which a record takes them. */
+static size_t
+list_cursors(struct routes *routes, struct route *r,
+    const struct state_member_input *members, const struct rank *ranks,
+    uint32_t *cursors)
+{
+	AUTO_FREE struct stand *stands = xcalloc(r->nmembers, sizeof(*stands));
+	size_t nstands = list_stands(members, r->nmembers, stands);
+	size_t n = 0;
+
+	for (size_t i = 0; i < nstands; i++) {
+		int32_t priority = stands[i].priority;
+		bool first = i == 0 || stands[i - 1].priority != priority;
+		bool last =
+		    i + 1 == nstands || stands[i + 1].priority != priority;
+
+		if (first && !last)
+			cursors[n++] = find_cursors(routes, r, priority, NULL);
+		cursors[n++] = find_cursors(
+		    routes, r, priority, ranks[stands[i].rank].provider);
+	}
+	return n;
 }
 
 static const struct served_model *
@@ -295,9 +424,10 @@ put_route(
 {
 	AUTO_FREE struct state_member_input *members =
 	    xcalloc(r->nmembers, sizeof(*members));
-	AUTO_FREE int32_t *priorities =
-	    xcalloc(r->nmembers, sizeof(*priorities));
-	AUTO_FREE uint32_t *cursors = xcalloc(r->nmembers, sizeof(*cursors));
+	AUTO_FREE struct rank *ranks = xcalloc(r->nmembers, sizeof(*ranks));
+	AUTO_FREE uint32_t *cursors =
+	    xcalloc(2 * r->nmembers, sizeof(*cursors));
+	size_t nranks = list_ranks(r, ranks);
 	struct state_route_input in = {
 		.name = r->name,
 		.owned_by = "",
@@ -305,14 +435,11 @@ put_route(
 		.members = members,
 		.nmembers = r->nmembers,
 		.cursors = cursors,
-		.ncursors = list_priorities(r, priorities),
 	};
-	size_t i;
 
-	for (i = 0; i < r->nmembers; i++)
-		fill_member(&members[i], &r->members[i]);
-	for (i = 0; i < in.ncursors; i++)
-		cursors[i] = tier_cursors(routes, r, priorities[i]);
+	for (size_t i = 0; i < r->nmembers; i++)
+		fill_member(&members[i], &r->members[i], ranks, nranks);
+	in.ncursors = list_cursors(routes, r, members, ranks, cursors);
 	if (r->nmembers > 0)
 		fill_facts(r, &in);
 	return state_put_route(state, txn, &in);
@@ -340,32 +467,57 @@ routes_write(struct routes *routes, struct store *state, MDB_txn *txn)
 	return rc;
 }
 
+/* Whether members of several providers are of that priority. */
 static bool
-has_priority(const struct route *r, int32_t priority)
+is_mixed(const struct route *r, int32_t priority)
 {
-	size_t i;
+	const char *first = NULL;
 
-	for (i = 0; i < r->nmembers; i++) {
-		if (r->members[i].entry->cred->priority == priority)
+	for (size_t i = 0; i < r->nmembers; i++) {
+		const struct route_member *m = &r->members[i];
+
+		if (m->entry->cred->priority != priority)
+			continue;
+		if (first != NULL && strcmp(first, provider_of(m)) != 0)
+			return true;
+		first = provider_of(m);
+	}
+	return false;
+}
+
+static bool
+has_provider(const struct route *r, int32_t priority, const char *provider)
+{
+	for (size_t i = 0; i < r->nmembers; i++) {
+		const struct route_member *m = &r->members[i];
+
+		if (m->entry->cred->priority == priority &&
+		    strcmp(provider_of(m), provider) == 0)
 			return true;
 	}
 	return false;
 }
 
 static void
-drop_unused_tiers(struct routes *routes, struct route *r)
+drop_unused_cursors(struct routes *routes, struct route *r)
 {
-	size_t i;
 	size_t n = 0;
 
-	for (i = 0; i < r->ntiers; i++) {
-		if (has_priority(r, r->tiers[i].priority))
-			r->tiers[n++] = r->tiers[i];
-		else if (r->tiers[i].cursors != SPARE_CURSORS)
-			pool_give(&routes->cursors,
-			    r->tiers[i].cursors / DIALECT_MAX);
+	for (size_t i = 0; i < r->ncursors; i++) {
+		struct route_cursors *c = &r->cursors[i];
+		bool used = c->provider == NULL
+				? is_mixed(r, c->priority)
+				: has_provider(r, c->priority, c->provider);
+
+		if (used) {
+			r->cursors[n++] = *c;
+			continue;
+		}
+		if (c->first != SPARE_CURSORS)
+			pool_give(&routes->cursors, c->first / DIALECT_MAX);
+		free(c->provider);
 	}
-	r->ntiers = n;
+	r->ncursors = n;
 }
 
 void
@@ -378,7 +530,7 @@ routes_settle(struct routes *routes)
 	for (i = 0; i < routes->map.n; i++) {
 		r = routes->map.v[i];
 		if (r->dirty)
-			drop_unused_tiers(routes, r);
+			drop_unused_cursors(routes, r);
 		r->dirty = false;
 		if (r->known > 0)
 			routes->map.v[n++] = r;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Routes: for each model name the credentials that serve it, in tiers by
- * priority, and the cursors of each tier. Built from entries; written to
- * `state` only where something changed.
+ * priority and within these by provider, and their cursors. Built from
+ * entries; written to `state` only where something changed.
  */
 #ifndef FL_MASTER_REGISTRY_ROUTES_H
 #define FL_MASTER_REGISTRY_ROUTES_H
@@ -24,9 +24,14 @@ struct route_member {
 	uint32_t cell;
 };
 
-struct route_tier {
+/*
+ * Cursors belong to a provider's members within a tier, and to a tier of
+ * several providers as a whole; they stay while there are any.
+ */
+struct route_cursors {
 	int32_t priority;
-	uint32_t cursors; /* the first of DIALECT_MAX */
+	char *provider; /* NULL: of the tier */
+	uint32_t first; /* of DIALECT_MAX */
 };
 
 struct route {
@@ -34,8 +39,8 @@ struct route {
 	struct route_member *members; /* usable ones, by id */
 	size_t nmembers, cap;
 	size_t known; /* entries that would serve it, usable or not */
-	struct route_tier *tiers;
-	size_t ntiers;
+	struct route_cursors *cursors;
+	size_t ncursors;
 	bool dirty;
 };
 

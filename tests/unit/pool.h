@@ -23,9 +23,10 @@ struct pool_member {
 	int32_t weight;
 	uint8_t dialects; /* 0: Claude */
 	uint16_t flags;
-	bool absent;    /* from the route and from the credentials */
-	bool modelless; /* has a record that does not serve the model */
-	uint64_t epoch; /* added to POOL_EPOCH */
+	bool absent;          /* from the route and from the credentials */
+	bool modelless;       /* has a record that does not serve the model */
+	uint64_t epoch;       /* added to POOL_EPOCH */
+	const char *provider; /* NULL: all of one */
 };
 
 static inline uint8_t
@@ -60,6 +61,20 @@ pool_put_credential(
 	return state_put_credential(s, txn, &in);
 }
 
+/* Providers stand in the order in which they are first named. */
+static inline uint32_t
+pool_rank(const struct pool_member *members, size_t i)
+{
+	size_t k = 0;
+
+	if (members[i].provider == NULL)
+		return 0;
+	while (members[k].provider == NULL ||
+	       strcmp(members[k].provider, members[i].provider) != 0)
+		k++;
+	return (uint32_t)k;
+}
+
 static inline int
 pool_put_route(struct store *s, MDB_txn *txn, const struct pool_member *members,
     size_t n, const char *model)
@@ -81,6 +96,8 @@ pool_put_route(struct store *s, MDB_txn *txn, const struct pool_member *members,
 			continue;
 		inputs[in.nmembers++] = (struct state_member_input){
 			.id = members[i].id,
+			.provider = members[i].provider,
+			.rank = pool_rank(members, i),
 			.priority = members[i].priority,
 			.fixed = {
 				.credential = (uint32_t)i,

@@ -374,7 +374,7 @@ passed_over_are_told_once_each_and_bounded(void **state UNUSED)
 static void
 fill_first_stays_with_the_first_that_is_ready(void **state UNUSED)
 {
-	picker.strategy = STRATEGY_FILL_FIRST;
+	picker.strategy = strategy_get(STRATEGY_FILL_FIRST);
 	PUBLISH(abc);
 	assert_string_equal(letters(3), "aaa");
 	bar(0, BOARD_COOLING, now_ms + 1000);
@@ -386,7 +386,7 @@ fill_first_stays_with_the_first_that_is_ready(void **state UNUSED)
 static void
 weighted_takes_turns_smoothly(void **state UNUSED)
 {
-	picker.strategy = STRATEGY_WEIGHTED;
+	picker.strategy = strategy_get(STRATEGY_WEIGHTED);
 	PUBLISH(abc);
 	assert_string_equal(letters(20), "abcaabacbaabcaabacba");
 	/* Who is barred leaves its turns to who comes next. */
@@ -406,7 +406,7 @@ weight_of_nothing_serves_only_where_weights_do_not_count(void **state UNUSED)
 
 	PUBLISH(members);
 	assert_pick(HOW(.session = "s"), "a", "new");
-	picker.strategy = STRATEGY_WEIGHTED;
+	picker.strategy = strategy_get(STRATEGY_WEIGHTED);
 	assert_string_equal(letters(4), "bdbd");
 	assert_int_equal(begin(HOW(.session = "s")), PICK_OK);
 	assert_string_equal(pick_decision_name(pick.decision), "moved");
@@ -418,9 +418,9 @@ static void
 changed_strategy_finds_its_place(void **state UNUSED)
 {
 	PUBLISH(abc);
-	picker.strategy = STRATEGY_WEIGHTED;
+	picker.strategy = strategy_get(STRATEGY_WEIGHTED);
 	(void)letters(8); /* the cursor is beyond the end of a list of three */
-	picker.strategy = STRATEGY_ROUND_ROBIN;
+	picker.strategy = strategy_get(STRATEGY_ROUND_ROBIN);
 	assert_string_equal(letters(4), "cabc");
 	assert_true(strategy_get(STRATEGY_WEIGHTED)->on_change(9, 3) == 0);
 	assert_true(strategy_get(STRATEGY_ROUND_ROBIN)->on_change(8, 3) == 2);
@@ -432,7 +432,7 @@ session_hash_moves_only_the_sessions_of_who_drops_out(void **state UNUSED)
 	char session[16], before[50], id;
 	int moved = 0, of_b = 0;
 
-	picker.strategy = STRATEGY_SESSION_HASH;
+	picker.strategy = strategy_get(STRATEGY_SESSION_HASH);
 	picker.affinity = false;
 	PUBLISH(abc);
 	for (int round = 0; round < 2; round++) {
@@ -783,7 +783,7 @@ struct counts {
 static int
 open_as_worker(struct store stores[2])
 {
-	enum strategy_id strategy = picker.strategy;
+	const struct strategy *strategy = picker.strategy;
 	struct board *mine;
 
 	if (store_open_worker(&stores[0], STORE_STATE, scratch.dir) != 0 ||
@@ -891,7 +891,7 @@ weighted_is_exact_over_processes(void **state UNUSED)
 {
 	struct counts sum;
 
-	picker.strategy = STRATEGY_WEIGHTED;
+	picker.strategy = strategy_get(STRATEGY_WEIGHTED);
 	PUBLISH(abc);
 	sum = let_crew_pick(4, 2500, false);
 	assert_int_equal(sum.of[0], 5000);
@@ -911,10 +911,9 @@ settings_come_from_the_routing_group(void **state UNUSED)
 	struct picker p;
 
 	picker_init(&p, &state_store, &bindings_store, board, &other);
-	assert_int_equal(p.strategy, STRATEGY_FILL_FIRST);
 	assert_false(p.affinity);
 	assert_int_equal(p.ttl_ms, 1234);
-	assert_string_equal(strategy_get(p.strategy)->name, "fill-first");
+	assert_string_equal(p.strategy->name, "fill-first");
 	picker_fini(&p);
 }
 

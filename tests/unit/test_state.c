@@ -178,11 +178,21 @@ what_cannot_be_a_key_is_refused_and_never_found(void **state UNUSED)
 }
 
 static const struct state_member_input mixed_members[] = {
-	{ "delta", 0, { .weight = 1, .dialects = 1 } },
-	{ "alpha", 5, { .weight = 3, .dialects = 1 } },
-	{ "charlie", 5, { .weight = 1, .dialects = 3 } },
-	{ "Bravo", 5, { .weight = 2, .dialects = 2 } },
-	{ "echo", -7, { .weight = 0, .dialects = 2 } },
+	{ .id = "delta",
+	    .priority = 0,
+	    .fixed = { .weight = 1, .dialects = 1 } },
+	{ .id = "alpha",
+	    .priority = 5,
+	    .fixed = { .weight = 3, .dialects = 1 } },
+	{ .id = "charlie",
+	    .priority = 5,
+	    .fixed = { .weight = 1, .dialects = 3 } },
+	{ .id = "Bravo",
+	    .priority = 5,
+	    .fixed = { .weight = 2, .dialects = 2 } },
+	{ .id = "echo",
+	    .priority = -7,
+	    .fixed = { .weight = 0, .dialects = 2 } },
 };
 
 static const char *
@@ -235,6 +245,76 @@ route_has_tiers_by_priority_and_members_by_id(void **state UNUSED)
 }
 
 static void
+providers_of_a_tier_stand_together(void **state UNUSED)
+{
+	static const struct state_member_input members[] = {
+		{ .id = "d",
+		    .provider = "p2",
+		    .rank = 1,
+		    .fixed = { .weight = 1, .dialects = 1 } },
+		{ .id = "c",
+		    .provider = "p1",
+		    .fixed = { .weight = 1, .dialects = 1 } },
+		{ .id = "b",
+		    .provider = "p2",
+		    .rank = 1,
+		    .fixed = { .weight = 1, .dialects = 1 } },
+		{ .id = "e",
+		    .provider = "p1",
+		    .fixed = { .weight = 2, .dialects = 1 } },
+		{ .id = "a",
+		    .provider = "p2",
+		    .rank = 1,
+		    .priority = -1,
+		    .fixed = { .weight = 1, .dialects = 1 } },
+	};
+	static const uint32_t cursors[] = { 40, 44, 48, 52 };
+	struct state_route_input in = {
+		.name = "m",
+		.members = members,
+		.nmembers = ARRAY_LEN(members),
+		.cursors = cursors,
+		.ncursors = 3,
+	};
+	/* By id over both: b 1, c 1, d 1, e 2. */
+	static const uint16_t turns[] = { 1, 2, 0, 3, 1 };
+	const struct state_group *g;
+	const struct state_tier *t;
+	const struct state_route *r;
+
+	begin();
+	assert_int_equal(state_put_route(&store, txn, &in), -EINVAL);
+	in.ncursors = 4;
+	assert_int_equal(state_put_route(&store, txn, &in), 0);
+	commit_and_read();
+	assert_int_equal(state_get_route(&store, txn, "m", 1, &r), 0);
+	t = state_route_tiers(r);
+	assert_int_equal(t[0].ngroups, 2);
+	assert_int_equal(t[0].cursors, 40);
+	g = state_tier_groups(r, &t[0]);
+	assert_string_equal(state_string(r, g[0].provider), "p1");
+	assert_int_equal(g[0].first, 0);
+	assert_int_equal(g[0].nmembers, 2);
+	assert_int_equal(g[0].cursors, 44);
+	assert_string_equal(state_string(r, g[1].provider), "p2");
+	assert_int_equal(g[1].first, 2);
+	assert_int_equal(g[1].nmembers, 2);
+	assert_int_equal(g[1].cursors, 48);
+	assert_string_equal(member_id(r, 0, 0), "c");
+	assert_string_equal(member_id(r, 0, 1), "e");
+	assert_string_equal(member_id(r, 0, 2), "b");
+	assert_string_equal(member_id(r, 0, 3), "d");
+	assert_int_equal(t[0].sequences[0].nturns, ARRAY_LEN(turns));
+	assert_memory_equal(
+	    state_sequence_turns(r, &t[0].sequences[0]), turns, sizeof(turns));
+	assert_int_not_equal(t[0].sequences[0].version, 0);
+	/* One provider alone has but one cursor, the tier's. */
+	assert_int_equal(t[1].ngroups, 1);
+	assert_int_equal(t[1].cursors, 52);
+	assert_int_equal(state_tier_groups(r, &t[1])->cursors, 52);
+}
+
+static void
 weighted_sequences_are_stored_per_dialect(void **state UNUSED)
 {
 	static const uint32_t cursors[] = { 0, 4, 8 };
@@ -271,8 +351,12 @@ static void
 same_members_share_one_sequence(void **state UNUSED)
 {
 	static const struct state_member_input members[] = {
-		{ "a", 0, { .weight = 5, .dialects = 3 } },
-		{ "b", 0, { .weight = 1, .dialects = 3 } },
+		{ .id = "a",
+		    .priority = 0,
+		    .fixed = { .weight = 5, .dialects = 3 } },
+		{ .id = "b",
+		    .priority = 0,
+		    .fixed = { .weight = 1, .dialects = 3 } },
 	};
 	static const uint32_t cursor = 0;
 	struct state_route_input in = {
@@ -579,6 +663,7 @@ main(void)
 		TEST(credential_without_models_serves_none),
 		TEST(what_cannot_be_a_key_is_refused_and_never_found),
 		TEST(route_has_tiers_by_priority_and_members_by_id),
+		TEST(providers_of_a_tier_stand_together),
 		TEST(weighted_sequences_are_stored_per_dialect),
 		TEST(same_members_share_one_sequence),
 		TEST(route_with_fewer_cursors_than_tiers_is_refused),

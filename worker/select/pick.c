@@ -61,7 +61,7 @@ picker_init(struct picker *picker, struct store *state, struct store *bindings,
 		.state = state,
 		.bindings = bindings,
 		.board = board,
-		.strategy = config->routing.strategy,
+		.strategy = strategy_get(config->routing.strategy),
 		.affinity = config->routing.session_affinity,
 		.ttl_ms = config->routing.session_affinity_ttl_ms,
 		.records =
@@ -74,6 +74,7 @@ picker_fini(struct picker *picker)
 {
 	free(picker->records);
 	picker->records = NULL;
+	ready_views_fini(&picker->ready);
 }
 
 const char *
@@ -154,7 +155,7 @@ judge_health(
 static bool
 weighs_nothing(const struct pick *p, int32_t weight)
 {
-	return p->picker->strategy == STRATEGY_WEIGHTED && weight <= 0;
+	return p->picker->strategy->by_weight && weight <= 0;
 }
 
 static bool
@@ -184,17 +185,26 @@ judge_record(const struct pick *p, const struct state_credential *c)
 	return p->model != NULL ? PICK_WHY_MAX : PICK_WHY_MODEL;
 }
 
-/* What route and board say of a member. */
+/* What route and board say of a member, whatever the request has tried. */
 static struct verdict
-judge_member(const struct pick *p, const struct state_member *m)
+judge_readiness(const struct pick *p, const struct state_member *m)
 {
 	if ((m->dialects & p->ask->dialects) == 0)
 		return (struct verdict){ .why = PICK_WHY_DIALECT };
 	if (weighs_nothing(p, m->weight))
 		return (struct verdict){ .why = PICK_WHY_WEIGHT };
-	if (excluded(p->ask, m->credential))
-		return (struct verdict){ .why = PICK_WHY_EXCLUDED };
 	return judge_health(p, m->credential, m->cell, m->incarnation);
+}
+
+static struct verdict
+judge_member(const struct pick *p, const struct state_member *m)
+{
+	struct verdict v = judge_readiness(p, m);
+
+	if (v.why != PICK_WHY_DIALECT && v.why != PICK_WHY_WEIGHT &&
+	    excluded(p->ask, m->credential))
+		return (struct verdict){ .why = PICK_WHY_EXCLUDED };
+	return v;
 }
 
 /*
@@ -259,8 +269,134 @@ take_member(struct pick *p, const struct state_route *route,
 struct choice {
 	struct pick *pick;
 	const struct state_route *route;
+	const struct state_tier *tier;
+	struct ready_view *view; /* of the tier; NULL: not looked at yet */
 	int error;
 };
+
+/* Looks at every member, and notes what it sees. */
+static void
+look_around(const struct choice *choice, struct ready_view *view)
+{
+	const struct pick *p = choice->pick;
+	const struct state_tier *tier = choice->tier;
+	const struct state_member *members =
+	    state_tier_members(choice->route, tier);
+
+	ready_view_begin(
+	    view, members, tier->nmembers, p->txn_id, p->ask->now_ms);
+	for (uint32_t i = 0; i < tier->nmembers; i++) {
+		struct verdict v = judge_readiness(p, &members[i]);
+
+		if (v.why == PICK_WHY_MAX)
+			ready_view_set(view, i);
+		else
+			ready_view_until(view, v.until_ms);
+	}
+}
+
+/* The view of the tier for this dialect, NULL where none can be kept. */
+static struct ready_view *
+tier_view(struct choice *choice)
+{
+	const struct pick *p = choice->pick;
+	const struct state_tier *tier = choice->tier;
+	uint32_t cursor = tier->cursors + (uint32_t)p->ask->dialect;
+
+	if (choice->view != NULL || cursor >= BOARD_CURSORS)
+		return choice->view;
+	choice->view = ready_views_at(&p->picker->ready, cursor);
+	if (p->fresh || !ready_view_holds(choice->view,
+			    state_tier_members(choice->route, tier), p->txn_id,
+			    p->ask->now_ms))
+		look_around(choice, choice->view);
+	else
+		choice->pick->kept = true;
+	return choice->view;
+}
+
+/*
+ * Benched members are asked one by one as long as it is of interest why they
+ * do not pass; then all of them are stepped over.
+ */
+static uint32_t
+on_next(void *ctx, uint32_t from, uint32_t end)
+{
+	struct choice *choice = ctx;
+	const struct ready_view *view;
+
+	if (choice->pick->npassed < PICK_PASSED_MAX || from >= end)
+		return from;
+	view = tier_view(choice);
+	return view != NULL ? ready_view_next(view, from, end) : from;
+}
+
+/* Of n members from first on, the one with that id; first + n: none. */
+static uint32_t
+find_id(const struct choice *choice, uint32_t first, uint32_t n, const char *id)
+{
+	const struct state_member *members =
+	    state_tier_members(choice->route, choice->tier);
+	uint32_t low = first, high = first + n, middle;
+	int order;
+
+	while (low < high) {
+		middle = low + (high - low) / 2;
+		order =
+		    strcmp(state_string(choice->route, members[middle].id), id);
+		if (order == 0)
+			return middle;
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return first + n;
+}
+
+/* The same by slot, for one whose record was not seen in this snapshot. */
+static uint32_t
+find_slot(
+    const struct choice *choice, uint32_t first, uint32_t n, uint32_t slot)
+{
+	const struct state_member *members =
+	    state_tier_members(choice->route, choice->tier);
+	uint32_t i = first;
+
+	while (i < first + n && members[i].credential != slot)
+		i++;
+	return i;
+}
+
+/* A member of the n from first on that the request has excluded. */
+static bool
+excludes_one(
+    const struct choice *choice, uint32_t first, uint32_t n, uint32_t slot)
+{
+	const struct state_credential *c = seen_record(choice->pick, slot);
+	uint32_t at = c != NULL
+			  ? find_id(choice, first, n, state_string(c, c->id))
+			  : find_slot(choice, first, n, slot);
+
+	return at < first + n && ready_view_has(choice->view, at);
+}
+
+/* n members from first on are of one provider, and in the order of ids. */
+static uint32_t
+on_count(void *ctx, uint32_t first, uint32_t n)
+{
+	struct choice *choice = ctx;
+	const struct pick_ask *ask = choice->pick->ask;
+	const struct ready_view *view = tier_view(choice);
+	uint32_t count;
+
+	if (view == NULL)
+		return n;
+	count = ready_view_count(view, first, n);
+	for (size_t i = 0; count > 0 && i < ask->nexcluded; i++)
+		count -= excludes_one(choice, first, n, ask->excluded[i]);
+	return count;
+}
 
 static bool
 on_passes(void *ctx, const struct state_member *m)
@@ -290,7 +426,7 @@ choose_fn(const struct pick *p, const struct strategy_ask *ask);
 static const struct state_member *
 choose_by_strategy(const struct pick *p, const struct strategy_ask *ask)
 {
-	const struct strategy *strategy = strategy_get(p->picker->strategy);
+	const struct strategy *strategy = p->picker->strategy;
 
 	return strategy->pick(strategy, ask);
 }
@@ -304,26 +440,46 @@ choose_by_rendezvous(
 
 /* The member of the best tier that has one; NULL: none passes. */
 static const struct state_member *
+choose_in_tiers(
+    struct choice *choice, choose_fn *choose, struct strategy_ask *ask)
+{
+	const struct state_tier *tiers = state_route_tiers(choice->route);
+	const struct state_member *member = NULL;
+
+	for (uint32_t i = 0; i < choice->route->ntiers && member == NULL; i++) {
+		choice->tier = ask->tier = &tiers[i];
+		choice->view = NULL;
+		member = choose(choice->pick, ask);
+	}
+	return member;
+}
+
+/* Before it is said that nobody passes, views that were kept are renewed. */
+static const struct state_member *
 choose_member(struct choice *choice, choose_fn *choose)
 {
-	const struct pick *p = choice->pick;
-	const struct state_tier *tiers = state_route_tiers(choice->route);
+	struct pick *p = choice->pick;
 	const struct binding_key *session = p->ask->session;
-	const struct state_member *member = NULL;
+	const struct state_member *member;
 	struct strategy_ask ask = {
 		.board = p->picker->board,
 		.route = choice->route,
 		.dialect = p->ask->dialect,
 		.has_session = session != NULL,
 		.passes = on_passes,
+		.next = on_next,
+		.count = on_count,
 		.ctx = choice,
 	};
 
 	if (session != NULL)
 		memcpy(&ask.session, session->bytes, sizeof(ask.session));
-	for (uint32_t i = 0; i < choice->route->ntiers && member == NULL; i++) {
-		ask.tier = &tiers[i];
-		member = choose(p, &ask);
+	p->fresh = false;
+	p->kept = false;
+	member = choose_in_tiers(choice, choose, &ask);
+	if (member == NULL && p->kept) {
+		p->fresh = true;
+		member = choose_in_tiers(choice, choose, &ask);
 	}
 	return member;
 }

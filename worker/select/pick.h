@@ -22,6 +22,9 @@
 #include "common/provider.h"
 #include "common/state.h"
 #include "common/store.h"
+#include "worker/select/ready.h"
+
+struct strategy;
 
 /* Where a credential's record lies as long as nothing is committed. */
 struct pick_record {
@@ -34,10 +37,11 @@ struct picker {
 	struct store *state;
 	struct store *bindings;
 	struct board *board;
-	enum strategy_id strategy;
+	const struct strategy *strategy;
 	bool affinity;
 	int64_t ttl_ms;
 	struct pick_record *records; /* by slot */
+	struct ready_views ready;
 };
 
 /* Takes the routing group of the configuration; undone by picker_fini(). */
@@ -73,8 +77,8 @@ struct pick_ask {
 	const char *session_short;
 
 	/*
-	 * Board slots of credentials that this request may not use again; one
-	 * more after each attempt that failed.
+	 * Board slots of credentials that this request may not use again, each
+	 * once; one more after each attempt that failed.
 	 */
 	const uint32_t *excluded;
 	size_t nexcluded;
@@ -170,6 +174,8 @@ struct pick {
 	size_t txn_id;
 	uint64_t model_hash;
 	bool thorough; /* records are looked at before they are chosen */
+	bool kept;     /* an older view of a tier was used */
+	bool fresh;    /* and none is to be */
 	int refusal;   /* why no credential could be chosen to be bound */
 };
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The base strategies: which member of one tier serves, when no binding says
- * so. A tier's members may be of different providers; they stand in one list,
- * sorted by id. A strategy knows members, weights and the cursor; who passes
- * is asked of the caller.
+ * so. A tier's members stand in one list, those of one provider together and
+ * sorted by id. A strategy knows members, weights and cursors; who passes is
+ * asked of the caller.
  */
 #ifndef FL_WORKER_SELECT_STRATEGY_H
 #define FL_WORKER_SELECT_STRATEGY_H
@@ -29,6 +29,15 @@ struct strategy_ask {
 	 * more than once.
 	 */
 	bool (*passes)(void *ctx, const struct state_member *member);
+
+	/*
+	 * The first member from `from` on, before `end`, that is worth asking
+	 * about; `end`: none is. What is passed over by this would not pass.
+	 */
+	uint32_t (*next)(void *ctx, uint32_t from, uint32_t end);
+
+	/* How many of n members from `first` on would pass. */
+	uint32_t (*count)(void *ctx, uint32_t first, uint32_t n);
 	void *ctx;
 };
 
@@ -41,14 +50,15 @@ struct strategy_ask {
  * over all processes. A tier that was given no cursor begins at its first
  * place every time.
  *
- * on_change: where to go on when the cursor lies beyond the end, because the
- * members changed or another strategy left it there. NULL: has no cursor.
+ * on_change: where to go on when the cursor lies beyond the end or was left by
+ * other members, weights or another strategy. NULL: has no cursor.
  */
 struct strategy {
 	const char *name; /* as configured */
 	const struct state_member *(*pick)(
 	    const struct strategy *self, const struct strategy_ask *ask);
 	uint64_t (*on_change)(uint64_t cursor, uint64_t end);
+	bool by_weight; /* who weighs nothing is out of the running */
 };
 
 const struct strategy *strategy_get(enum strategy_id id);
