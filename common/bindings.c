@@ -50,6 +50,15 @@ binding_key_make(struct binding_key *key, const struct digest *scope,
 				sizeof(prompt_cache_prefix) - 1) == 0;
 }
 
+uint64_t
+binding_session_word(const struct binding_key *key)
+{
+	uint64_t word;
+
+	memcpy(&word, key->bytes, sizeof(word));
+	return word;
+}
+
 static int64_t
 expiry_at(int64_t now_ms, int64_t ttl_ms)
 {
@@ -355,6 +364,7 @@ bindings_bind(struct store *s, struct board *board,
 	rc = begin_write(s, board, wait_ms, &bind.txn);
 	if (rc != 0)
 		return rc;
+	board_bind_session(board, binding_session_word(key));
 	rc = bind_locked(&bind, winner, outcome);
 	return end_write(board, bind.txn, rc == 0 && bind.wrote, rc);
 }

@@ -39,6 +39,9 @@ void binding_key_make(struct binding_key *key, const struct digest *scope,
     const char *session, size_t session_len, const char *model,
     size_t model_len);
 
+/* What a session goes by on the board and in hashes. */
+uint64_t binding_session_word(const struct binding_key *key);
+
 struct binding {
 	uint64_t epoch;
 	int64_t expires_ms;

@@ -24,6 +24,7 @@
 enum {
 	WORD_KIND_BITS = 2,
 	WORD_INCARNATION_SHIFT = 48,
+	MARK_UNTIL_BITS = 40,
 	CELLS_PER_CLAIM = 4096,
 	SUM_TRIES = 1000
 };
@@ -552,14 +553,64 @@ board_bind_lock(struct board *board, int wait_ms)
 		return -error;
 	atomic_store(&board->bind_since_ms, clock_mono_us() / 1000);
 	atomic_store(&board->bind_holder, getpid());
+	atomic_store(&board->bind_session, 0);
 	return 0;
 }
 
 void
 board_bind_unlock(struct board *board)
 {
+	atomic_store(&board->bind_session, 0);
 	atomic_store(&board->bind_holder, 0);
 	(void)pthread_mutex_unlock(&board->bind_lock);
+}
+
+void
+board_bind_session(struct board *board, uint64_t session)
+{
+	atomic_store(&board->bind_session, session);
+}
+
+void
+board_bind_await(struct board *board, uint64_t session, int wait_ms)
+{
+	const struct timespec step = { .tv_nsec = 50 * 1000 };
+	int64_t end_us = clock_mono_us() + wait_ms * INT64_C(1000);
+
+	while (atomic_load(&board->bind_session) == session &&
+	       clock_mono_us() < end_us)
+		(void)nanosleep(&step, NULL);
+}
+
+static _Atomic uint64_t *
+mark_of(struct board *board, uint64_t session)
+{
+	return &board->marks[session % BOARD_MARKS];
+}
+
+static uint64_t
+mark_tag(uint64_t session)
+{
+	return session >> MARK_UNTIL_BITS << MARK_UNTIL_BITS;
+}
+
+void
+board_session_mark(struct board *board, uint64_t session, int64_t until_ms)
+{
+	uint64_t until_s = (uint64_t)(until_ms / 1000) &
+			   ((UINT64_C(1) << MARK_UNTIL_BITS) - 1);
+
+	atomic_store(mark_of(board, session), mark_tag(session) | until_s);
+}
+
+bool
+board_session_marked(struct board *board, uint64_t session, int64_t now_ms)
+{
+	uint64_t mark = atomic_load(mark_of(board, session));
+	uint64_t until_s = mark ^ mark_tag(mark);
+
+	return mark_tag(mark) == mark_tag(session) &&
+	       until_s > (uint64_t)(now_ms / 1000);
 }
 
 int64_t

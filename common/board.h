@@ -28,6 +28,7 @@ enum {
 	BOARD_CURSORS = 1 << 16,
 	BOARD_SLOTS = 512,     /* processes: workers of all generations */
 	BOARD_ATTEMPTS = 2048, /* in flight, per process */
+	BOARD_MARKS = 1 << 13,
 	BOARD_CODES = 600,
 	BOARD_NONE = UINT32_MAX & 0x7fffffff
 };
@@ -153,6 +154,14 @@ struct board {
 	_Atomic int32_t bind_holder;   /* pid, 0: free */
 	_Atomic int64_t bind_since_ms; /* of clock_mono_us() / 1000 */
 
+	_Atomic uint64_t bind_session; /* that the holder binds; 0: none */
+
+	/*
+	 * Sessions that were served while they could not be bound: one word
+	 * {hash:24, until:40 s} at the place of their hash, the latest of them.
+	 */
+	_Atomic uint64_t marks[BOARD_MARKS];
+
 	_Atomic uint64_t cursors[BOARD_CURSORS];
 	struct board_credential credentials[BOARD_CREDENTIALS];
 	struct board_cell cells[BOARD_CELLS];
@@ -261,6 +270,20 @@ enum { BOARD_LOCK_BUSY = 1 };
 enum { BOARD_LOCK_REST_MS = 100 };
 int board_bind_lock(struct board *board, int wait_ms) MUST_CHECK;
 void board_bind_unlock(struct board *board);
+
+/*
+ * A session is served in different ways while it can and while it cannot be
+ * bound; this is how both agree. Who holds the lock says which session it
+ * binds, before it looks for a mark; who cannot have it makes the mark, and
+ * then waits, at most wait_ms, while the holder binds that very session. So
+ * one sees the other.
+ */
+void board_bind_session(struct board *board, uint64_t session);
+void board_bind_await(struct board *board, uint64_t session, int wait_ms);
+void
+board_session_mark(struct board *board, uint64_t session, int64_t until_ms);
+bool
+board_session_marked(struct board *board, uint64_t session, int64_t now_ms);
 
 /*
  * For how long the lock has been held by the same holder, whose pid goes to

@@ -529,6 +529,40 @@ every_reason_has_a_name(void **state UNUSED)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+/* What was served unbound is known to whoever binds it. */
+static void
+marks_are_seen_until_they_end(void **state UNUSED)
+{
+	uint64_t session = UINT64_C(0x123456789abcdef0);
+
+	assert_false(board_session_marked(board, session, 1000));
+	board_session_mark(board, session, 5000);
+	assert_true(board_session_marked(board, session, 1000));
+	assert_true(board_session_marked(board, session, 4999));
+	assert_false(board_session_marked(board, session, 5000));
+	/* The same place, another session. */
+	assert_false(
+	    board_session_marked(board, session ^ UINT64_C(1) << 63, 1000));
+	board_session_mark(board, session ^ UINT64_C(1) << 63, 5000);
+	assert_false(board_session_marked(board, session, 1000));
+}
+
+static void
+only_the_session_being_bound_is_awaited(void **state UNUSED)
+{
+	int64_t start_us;
+
+	assert_int_equal(board_bind_lock(board, 0), 0);
+	board_bind_session(board, 7);
+	start_us = clock_mono_us();
+	board_bind_await(board, 7, 20);
+	assert_true(clock_mono_us() - start_us >= 20000);
+	/* Nothing to wait for, however long. */
+	board_bind_await(board, 8, 3600 * 1000);
+	board_bind_unlock(board);
+	board_bind_await(board, 7, 3600 * 1000);
+}
+
 int
 main(void)
 {
@@ -556,6 +590,8 @@ main(void)
 		TEST(counters_of_the_dead_are_kept),
 		TEST(lock_of_a_killed_holder_is_recovered),
 		TEST(stopped_holder_costs_one_deadline_and_then_nothing),
+		TEST(marks_are_seen_until_they_end),
+		TEST(only_the_session_being_bound_is_awaited),
 		cmocka_unit_test(every_reason_has_a_name),
 	};
 

@@ -344,6 +344,45 @@ later_turns_inherit_by_the_short_hash(void **state)
 }
 
 static void
+a_parent_is_named_as_the_session_is(void **state)
+{
+	static const struct {
+		const char *headers, *body, *parent;
+	} rows[] = {
+		{ "X-Session-Id: c\r\nX-Parent-Session-Id: p\r\n", NULL,
+		    "header:p" },
+		{ "x-opencode-session: c\r\nx-parent-session-id: p\r\n", NULL,
+		    "opencode:p" },
+		{ "Session-Id: c\r\nX-Codex-Parent-Thread-Id: p\r\n", NULL,
+		    "codex:p" },
+		{ "Session-Id: c\r\nX-Session-Id: c\r\n"
+		  "X-Parent-Session-Id: p\r\n",
+		    NULL, "codex:p" },
+		/* Without a header of its own. */
+		{ "X-Parent-Session-Id: p\r\n", "{\"session_id\":\"c\"}",
+		    "header:p" },
+		{ "X-Codex-Parent-Thread-Id: p\r\n",
+		    "{\"prompt_cache_key\":\"c\"}", "codex:p" },
+		/* Normalized; the first valid one. */
+		{ "X-Session-Id: c\r\nX-Parent-Session-Id: \r\n"
+		  "X-Parent-Session-Id:   p  \r\n",
+		    NULL, "header:p" },
+		{ "X-Session-Id: c\r\nX-Parent-Session-Id: \r\n", NULL, "" },
+		/* Its own parent it is not. */
+		{ "Session-Id: p\r\nX-Codex-Parent-Thread-Id: p\r\n", NULL,
+		    "" },
+		{ "X-Session-Id: c\r\n", NULL, "" },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		assert_true(find(rows[i].headers, rows[i].body));
+		assert_string_equal(session.parent, rows[i].parent);
+	}
+}
+
+static void
 the_source_is_named(void **state)
 {
 	(void)state;
@@ -389,6 +428,7 @@ main(void)
 		cmocka_unit_test(a_long_user_id_still_holds_its_session),
 		cmocka_unit_test(a_cache_key_has_its_conversation_as_alias),
 		cmocka_unit_test(later_turns_inherit_by_the_short_hash),
+		cmocka_unit_test(a_parent_is_named_as_the_session_is),
 		cmocka_unit_test(the_source_is_named),
 		cmocka_unit_test(ids_are_shortened_for_logs),
 	};

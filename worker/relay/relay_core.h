@@ -81,8 +81,8 @@ struct relay {
 	bool pings;   /* silence may be filled: it wants events */
 	bool codex;   /* the client is Codex */
 	struct rewrite_places places;
-	bool has_session, has_alias;
-	struct binding_key session, alias;
+	bool has_session, has_alias, has_parent;
+	struct binding_key session, alias, parent;
 	const char *source; /* of the session; NULL: none */
 	char session_short[SESSION_SHORT_BYTES];
 

@@ -98,11 +98,14 @@ take_session(struct relay *r, const struct facts *f)
 	session_id_shorten(id.id, r->session_short);
 	binding_key_make(
 	    &r->session, scope, id.id, strlen(id.id), r->model, model_len);
-	if (id.alias[0] == '\0')
-		return;
-	r->has_alias = true;
-	binding_key_make(
-	    &r->alias, scope, id.alias, strlen(id.alias), r->model, model_len);
+	r->has_alias = id.alias[0] != '\0';
+	if (r->has_alias)
+		binding_key_make(&r->alias, scope, id.alias, strlen(id.alias),
+		    r->model, model_len);
+	r->has_parent = id.parent[0] != '\0';
+	if (r->has_parent)
+		binding_key_make(&r->parent, scope, id.parent,
+		    strlen(id.parent), r->model, model_len);
 }
 
 bool

@@ -144,6 +144,7 @@ pick_and_start(struct relay *r, int64_t *until_ms, int *refusal)
 		.dialects = DIALECT_BIT(x->route.dialect),
 		.session = session ? &r->session : NULL,
 		.alias = session && r->has_alias ? &r->alias : NULL,
+		.parent = session && r->has_parent ? &r->parent : NULL,
 		.source = r->source,
 		.session_short = r->session_short,
 		.excluded = r->excluded,

@@ -438,6 +438,23 @@ choose_by_rendezvous(
 	return strategy_rendezvous(ask);
 }
 
+/* The member of a tier that is hinted at and passes. */
+static const struct state_member *
+hinted_member(const struct pick *p, const struct strategy_ask *ask)
+{
+	const struct state_member *members =
+	    state_tier_members(ask->route, ask->tier);
+
+	for (size_t h = 0; h < p->nhints; h++) {
+		for (uint32_t i = 0; i < ask->tier->nmembers; i++) {
+			if (members[i].credential == p->hints[h] &&
+			    ask->passes(ask->ctx, &members[i]))
+				return &members[i];
+		}
+	}
+	return NULL;
+}
+
 /* The member of the best tier that has one; NULL: none passes. */
 static const struct state_member *
 choose_in_tiers(
@@ -449,7 +466,10 @@ choose_in_tiers(
 	for (uint32_t i = 0; i < choice->route->ntiers && member == NULL; i++) {
 		choice->tier = ask->tier = &tiers[i];
 		choice->view = NULL;
-		member = choose(choice->pick, ask);
+		if (choice->pick->nhints > 0)
+			member = hinted_member(choice->pick, ask);
+		if (member == NULL)
+			member = choose(choice->pick, ask);
 	}
 	return member;
 }
@@ -473,7 +493,7 @@ choose_member(struct choice *choice, choose_fn *choose)
 	};
 
 	if (session != NULL)
-		memcpy(&ask.session, session->bytes, sizeof(ask.session));
+		ask.session = binding_session_word(session);
 	p->fresh = false;
 	p->kept = false;
 	member = choose_in_tiers(choice, choose, &ask);
@@ -650,8 +670,12 @@ on_choose(void *ctx, struct binding *chosen)
 	struct pick *p = ctx;
 	const struct pick_ask *ask = p->ask;
 	const struct state_credential *c;
+	bool marked;
 
-	p->refusal = pick_unbound(p, choose_by_strategy);
+	marked = board_session_marked(
+	    p->picker->board, binding_session_word(ask->session), ask->now_ms);
+	p->refusal =
+	    pick_unbound(p, marked ? choose_by_rendezvous : choose_by_strategy);
 	if (p->refusal != PICK_OK)
 		return -ECANCELED;
 	c = p->credential;
@@ -668,37 +692,6 @@ on_choose(void *ctx, struct binding *chosen)
 		(void)str_copy(chosen->session, sizeof(chosen->session),
 		    ask->session_short);
 	return 0;
-}
-
-static int
-bind(struct pick *p, const char *expected, enum bind_outcome *outcome)
-{
-	struct picker *picker = p->picker;
-	const struct bind_ops ops = { on_usable, on_choose, p };
-	struct binding winner;
-
-	p->refusal = PICK_OK;
-	return bindings_bind(picker->bindings, picker->board, p->ask->session,
-	    p->ask->alias, expected, picker->ttl_ms, p->ask->now_ms,
-	    PICK_LOCK_WAIT_MS, &ops, &winner, outcome);
-}
-
-/*
- * Binds the session anew, away from the credential `expected`. When it cannot
- * be bound now, serves it all the same.
- */
-static int
-pick_and_bind(struct pick *p, const char *expected)
-{
-	enum bind_outcome outcome;
-	int rc = bind(p, expected, &outcome);
-
-	if (p->refusal != PICK_OK)
-		return p->refusal;
-	if (rc != 0)
-		return pick_unbound(p, choose_by_rendezvous);
-	p->decision = decision_of[outcome];
-	return PICK_OK;
 }
 
 /*
@@ -721,6 +714,143 @@ read_binding(const struct pick *p, struct binding *b, bool *joined)
 	    bindings_joined(bindings, txn, p->ask->session, p->ask->alias) == 0;
 	store_read_end(bindings);
 	return rc;
+}
+
+static int
+bind(struct pick *p, const char *expected, enum bind_outcome *outcome)
+{
+	struct picker *picker = p->picker;
+	const struct bind_ops ops = { on_usable, on_choose, p };
+	struct binding winner;
+
+	p->refusal = PICK_OK;
+	return bindings_bind(picker->bindings, picker->board, p->ask->session,
+	    p->ask->alias, expected, picker->ttl_ms, p->ask->now_ms,
+	    PICK_LOCK_WAIT_MS, &ops, &winner, outcome);
+}
+
+/* Reads what the session, or else its alias, is bound to. */
+static int
+read_either(const struct pick *p, struct binding *b)
+{
+	struct store *bindings = p->picker->bindings;
+	const struct pick_ask *ask = p->ask;
+	MDB_txn *txn;
+	int rc;
+
+	rc = store_read(bindings, &txn);
+	if (rc < 0)
+		return rc;
+	rc = bindings_get(bindings, txn, ask->session, ask->now_ms, b);
+	if (rc == BINDINGS_MISS && ask->alias != NULL)
+		rc = bindings_get(bindings, txn, ask->alias, ask->now_ms, b);
+	store_read_end(bindings);
+	return rc;
+}
+
+/*
+ * Serves a session that cannot be bound now: by what another request has
+ * bound it to meanwhile, else by its hash. Whoever binds it sees the mark, or
+ * is seen at it and waited for.
+ */
+static int
+pick_marked(struct pick *p)
+{
+	struct board *board = p->picker->board;
+	uint64_t session = binding_session_word(p->ask->session);
+	struct binding b;
+
+	board_session_mark(board, session, p->ask->now_ms + p->picker->ttl_ms);
+	board_bind_await(board, session, PICK_LOCK_WAIT_MS);
+	if (read_either(p, &b) == 0 && on_usable(p, &b)) {
+		p->decision = PICK_DECISION_ADOPTED;
+		return PICK_OK;
+	}
+	return pick_unbound(p, choose_by_rendezvous);
+}
+
+/*
+ * Binds the session anew, away from the credential `expected`. When it cannot
+ * be bound now, serves it all the same.
+ */
+static int
+pick_and_bind(struct pick *p, const char *expected)
+{
+	enum bind_outcome outcome;
+	int rc = bind(p, expected, &outcome);
+
+	if (p->refusal != PICK_OK)
+		return p->refusal;
+	if (rc != 0)
+		return pick_marked(p);
+	p->decision = decision_of[outcome];
+	return PICK_OK;
+}
+
+/* Gathers hints from the bindings of a session, those used last first. */
+struct gathering {
+	struct pick *pick;
+	int64_t expires_ms[PICK_HINTS_MAX];
+	size_t from; /* hints before it rank higher in any case */
+};
+
+static void
+add_hint(struct gathering *g, uint32_t slot, int64_t expires_ms)
+{
+	struct pick *p = g->pick;
+	size_t at = p->nhints;
+
+	while (at > g->from && g->expires_ms[at - 1] < expires_ms)
+		at--;
+	if (at == PICK_HINTS_MAX)
+		return;
+	if (p->nhints < PICK_HINTS_MAX)
+		p->nhints++;
+	for (size_t i = p->nhints - 1; i > at; i--) {
+		p->hints[i] = p->hints[i - 1];
+		g->expires_ms[i] = g->expires_ms[i - 1];
+	}
+	p->hints[at] = slot;
+	g->expires_ms[at] = expires_ms;
+}
+
+/* A binding that is void is no hint. */
+static int
+on_sibling(
+    void *ctx, const struct binding_key *key UNUSED, const struct binding *b)
+{
+	struct gathering *g = ctx;
+	struct pick *p = g->pick;
+
+	if (find_bound(p, b) == 0 && p->credential->epoch == b->epoch)
+		add_hint(g, p->credential->slot, b->expires_ms);
+	p->credential = NULL;
+	return 0;
+}
+
+/* Who serves the session with other models, then who serves its parent. */
+static void
+gather_hints(struct pick *p)
+{
+	struct store *bindings = p->picker->bindings;
+	const struct pick_ask *ask = p->ask;
+	struct gathering g = { .pick = p };
+	struct binding b;
+	MDB_txn *txn;
+
+	if (store_read(bindings, &txn) < 0)
+		return;
+	(void)bindings_of_session(
+	    bindings, txn, ask->session, ask->now_ms, on_sibling, &g);
+	g.from = p->nhints;
+	if (ask->parent != NULL &&
+	    bindings_get(bindings, txn, ask->parent, ask->now_ms, &b) == 0)
+		(void)on_sibling(&g, ask->parent, &b);
+	g.from = p->nhints;
+	if (ask->parent != NULL)
+		(void)bindings_of_session(
+		    bindings, txn, ask->parent, ask->now_ms, on_sibling, &g);
+	store_read_end(bindings);
 }
 
 static int
@@ -767,8 +897,10 @@ pick_with_session(struct pick *p)
 	int rc;
 
 	rc = read_binding(p, &b, &joined);
-	if (rc != 0)
+	if (rc != 0) {
+		gather_hints(p);
 		return pick_and_bind(p, p->ask->expected);
+	}
 	rc = take_bound(p, &b, &v);
 	if (rc < 0)
 		return rc;
@@ -794,6 +926,7 @@ pick_begin(struct pick *p, struct picker *picker, const struct pick_ask *ask)
 	p->decision = PICK_DECISION_NONE;
 	p->until_ms = 0;
 	p->npassed = 0;
+	p->nhints = 0;
 	p->picker = picker;
 	p->ask = ask;
 	p->model_hash = state_model_hash(ask->model, ask->model_len);

@@ -73,6 +73,12 @@ struct pick_ask {
 	 */
 	const struct binding_key *session;
 	const struct binding_key *alias;
+
+	/*
+	 * The session that started this one, of the same model, or NULL: a
+	 * first bind prefers the credential that serves it.
+	 */
+	const struct binding_key *parent;
 	const char *source;
 	const char *session_short;
 
@@ -143,7 +149,7 @@ enum pick_why {
 	PICK_WHY_MAX
 };
 
-enum { PICK_PASSED_MAX = 16 };
+enum { PICK_PASSED_MAX = 16, PICK_HINTS_MAX = 4 };
 
 struct pick_passed {
 	char credential[64]; /* id, cut */
@@ -177,14 +183,25 @@ struct pick {
 	bool kept;     /* an older view of a tier was used */
 	bool fresh;    /* and none is to be */
 	int refusal;   /* why no credential could be chosen to be bound */
+
+	/* Slots to be preferred at a first bind, the best one first. */
+	uint32_t hints[PICK_HINTS_MAX];
+	size_t nhints;
 };
 
 /*
  * Picks. A positive enum pick_outcome, PICK_OK, or negative errno: -EBADMSG
- * for a damaged record. Waits at most PICK_LOCK_WAIT_MS for another writer
- * of `bindings`; when that is in vain, or the store is full, the request is
- * served unbound, by rendezvous hash of its session over the best tier that
- * is ready, so that parallel requests agree.
+ * for a damaged record.
+ *
+ * A session that is bound for the first time prefers the credential that
+ * serves it with another model, the one used last, then the one that serves
+ * its parent, if that is ready in the best tier that is.
+ *
+ * Waits at most PICK_LOCK_WAIT_MS for another writer of `bindings`; when that
+ * is in vain, or the store is full, the request is served unbound, by
+ * rendezvous hash of its session over the best tier that is ready, and the
+ * session is marked on the board: whoever binds it later chooses the same way,
+ * so that parallel requests and later turns agree.
  */
 enum { PICK_LOCK_WAIT_MS = 3 };
 int pick_begin(struct pick *p, struct picker *picker,

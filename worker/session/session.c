@@ -74,6 +74,18 @@ static const struct source sources[] = {
 #undef BODY
 };
 
+/*
+ * What a sub-agent with an id of its own names its parent by. The parent's id
+ * is found as its own is, by the same header; without one, under this prefix.
+ */
+static const struct parent {
+	const char *header;
+	const char *prefix;
+} parents[] = {
+	{ "x-parent-session-id", "header" },
+	{ "x-codex-parent-thread-id", "codex" },
+};
+
 struct span
 session_value_normalize(struct span value)
 {
@@ -114,19 +126,26 @@ field_text(const struct request *request, enum facts_field field,
 	return (struct span){ buf, len <= RAW_VALUE_BYTES ? len : 0 };
 }
 
+/* The first valid one of the values of a header. */
+static bool
+set_from_header(char id[SESSION_ID_BYTES], const char *prefix,
+    const struct http_head *head, const char *header)
+{
+	int i = -1;
+
+	while ((i = http_head_find(head, header, i + 1)) >= 0) {
+		if (set_value(id, prefix, http_head_value(head, i)))
+			return true;
+	}
+	return false;
+}
+
 static bool
 read_header(const struct source *source, const struct request *request,
     struct session_id *session)
 {
-	const struct http_head *head = request->head;
-	int i = -1;
-
-	while ((i = http_head_find(head, source->header, i + 1)) >= 0) {
-		if (set_value(
-			session->id, source->prefix, http_head_value(head, i)))
-			return true;
-	}
-	return false;
+	return set_from_header(
+	    session->id, source->prefix, request->head, source->header);
 }
 
 static bool
@@ -259,6 +278,23 @@ read_derived(const struct source *source, const struct request *request,
 	return set_id(session->id, source->prefix, span_of(id));
 }
 
+static void
+find_parent(struct session_id *session, const struct http_head *head,
+    const struct source *source)
+{
+	const struct parent *p;
+
+	for (p = parents; p < parents + ARRAY_LEN(parents); p++) {
+		if (!set_from_header(session->parent,
+			source->header != NULL ? source->prefix : p->prefix,
+			head, p->header))
+			continue;
+		if (strcmp(session->parent, session->id) == 0)
+			session->parent[0] = '\0';
+		return;
+	}
+}
+
 bool
 session_find(struct session_id *session, const struct http_head *head,
     const struct facts *facts)
@@ -273,6 +309,7 @@ session_find(struct session_id *session, const struct http_head *head,
 			continue;
 		session->source = source->name;
 		session->prefix = source->prefix;
+		find_parent(session, head, source);
 		return true;
 	}
 	return false;

@@ -43,6 +43,13 @@ struct session_id {
 	 * form of a message hash.
 	 */
 	char alias[SESSION_ID_BYTES];
+
+	/*
+	 * The id of the session that this one was started by, as a sub-agent,
+	 * or "". It is another session: where that one is served, this one
+	 * begins.
+	 */
+	char parent[SESSION_ID_BYTES];
 };
 
 /*
