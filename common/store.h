@@ -35,6 +35,9 @@ struct store {
 	bool reading; /* between store_read() and store_read_end() */
 };
 
+/* Of all environments together; which one has it, its meta record says. */
+enum { STORE_SCHEMA = 1 };
+
 /* Tables of each environment; the number in a name is its layout. */
 enum state_table { STATE_META, STATE_CREDENTIAL, STATE_ROUTE, STATE_HEALTH };
 enum bindings_table {

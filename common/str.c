@@ -240,6 +240,33 @@ str_hex(const void *bytes, size_t len, char *out)
 	out[2 * len] = '\0';
 }
 
+static int
+hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+ssize_t
+str_unhex(const char *text, void *out, size_t max)
+{
+	size_t len = strlen(text), i;
+	unsigned char *p = out;
+	int high, low;
+
+	if (len % 2 != 0 || len / 2 > max)
+		return -EINVAL;
+	for (i = 0; i < len / 2; i++) {
+		high = hex_value(text[2 * i]);
+		low = hex_value(text[2 * i + 1]);
+		if (high < 0 || low < 0)
+			return -EINVAL;
+		p[i] = (unsigned char)(high << 4 | low);
+	}
+	return (ssize_t)(len / 2);
+}
+
 void
 str_from_time(int64_t seconds, char *out, size_t size)
 {

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "common/attr.h"
 
@@ -50,6 +51,9 @@ void str_from_size(int64_t bytes, char *out, size_t size);
 
 /* Lower-case hexadecimal; out holds 2 * len + 1 bytes. */
 void str_hex(const void *bytes, size_t len, char *out);
+
+/* The reverse: how many bytes it is, or -EINVAL for more than max or no hex. */
+ssize_t str_unhex(const char *text, void *out, size_t max) MUST_CHECK;
 
 /* Seconds since the epoch as RFC 3339 in UTC: "2026-01-02T03:04:05Z". */
 void str_from_time(int64_t seconds, char *out, size_t size);

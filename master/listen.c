@@ -14,6 +14,8 @@
 
 #include "common/address.h"
 #include "common/alloc.h"
+#include "common/str.h"
+#include "master/upgrade/handover.h"
 
 /* The kernel cuts it to net.core.somaxconn. */
 enum { BACKLOG = 4096 };
@@ -384,4 +386,67 @@ listen_is_alone(const struct listen_set *set, size_t index, unsigned worker,
 {
 	return !set->entries[index].socket->wanted.is_unix &&
 	       listen_polled_by(set, index, worker, nworkers);
+}
+
+void
+listen_hand_over(const struct listen_set *set, cJSON *rows)
+{
+	char wanted[2 * sizeof(struct sockaddr_storage) + 1];
+	const struct listen_socket *s;
+	cJSON *row;
+	size_t i;
+
+	for (i = 0; i < set->n; i++) {
+		s = set->entries[i].socket;
+		row = cJSON_CreateObject();
+		str_hex(&s->wanted.sa, s->wanted.len, wanted);
+		(void)cJSON_AddStringToObject(row, "address", wanted);
+		(void)cJSON_AddBoolToObject(row, "unix", s->wanted.is_unix);
+		handover_put_fd(row, "fd", s->fd);
+		handover_put_number(row, "role", set->entries[i].role);
+		handover_put_number(row, "number", set->entries[i].number);
+		(void)cJSON_AddItemToArray(rows, row);
+	}
+}
+
+static struct listen_socket *
+inherit_socket(const cJSON *row)
+{
+	const char *text = handover_string(row, "address");
+	struct address wanted = { 0 };
+	struct listen_socket *s;
+	int fd;
+
+	if (str_unhex(text, &wanted.sa, sizeof(wanted.sa)) < 0)
+		return NULL;
+	fd = handover_take_fd(row, "fd");
+	if (fd < 0)
+		return NULL;
+	wanted.len = (socklen_t)(strlen(text) / 2);
+	wanted.is_unix = cJSON_IsTrue(cJSON_GetObjectItem(row, "unix"));
+	s = socket_new(fd, &wanted);
+	s->listening = true;
+	if (wanted.is_unix)
+		(void)lstat(unix_path(&wanted), &s->file);
+	return s;
+}
+
+struct listen_set *
+listen_inherit(const cJSON *rows)
+{
+	struct listen_set *set = xcalloc(1, sizeof(*set));
+	struct listen_socket *s;
+	const cJSON *row;
+
+	cJSON_ArrayForEach (row, rows) {
+		s = inherit_socket(row);
+		if (s == NULL) {
+			listen_close(set);
+			return NULL;
+		}
+		set_add(set, s,
+		    (enum ipc_listener_role)handover_number(row, "role"),
+		    (unsigned)handover_number(row, "number"));
+	}
+	return set;
 }

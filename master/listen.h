@@ -17,6 +17,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <cjson/cJSON.h>
+
 #include "common/attr.h"
 #include "common/buf.h"
 #include "common/config.h"
@@ -39,6 +41,14 @@ int listen_activate(struct listen_set *set, struct buf *why) MUST_CHECK;
 
 /* Closes what no other set shares; removes the files of unix listeners. */
 void listen_close(struct listen_set *set);
+
+/*
+ * For an upgrade in place: describes all sockets, which stay open over the
+ * exec, in an array; and makes the set of them again, NULL if that is not
+ * possible.
+ */
+void listen_hand_over(const struct listen_set *set, cJSON *rows);
+struct listen_set *listen_inherit(const cJSON *rows);
 
 /* All descriptors, by index. Borrowed. */
 const int *listen_fds(const struct listen_set *set, size_t *n);

@@ -17,6 +17,7 @@
 #include "master/master.h"
 #include "master/options.h"
 #include "master/privdrop.h"
+#include "master/upgrade/handover.h"
 
 enum { STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
@@ -30,11 +31,15 @@ show_help(const struct options *options UNUSED)
 static int
 show_versions(const struct options *options UNUSED)
 {
+	char layouts[HANDOVER_LAYOUTS_MAX];
+
+	handover_layouts(layouts, sizeof(layouts));
 	(void)printf("fairlead %s\nlibevent %s\nLMDB %d.%d.%d\n"
-		     "libconfig %d.%d.%d\ncJSON %s\n",
+		     "libconfig %d.%d.%d\ncJSON %s\n%s\n",
 	    FAIRLEAD_VERSION, event_get_version(), MDB_VERSION_MAJOR,
 	    MDB_VERSION_MINOR, MDB_VERSION_PATCH, LIBCONFIG_VER_MAJOR,
-	    LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION, cJSON_Version());
+	    LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION, cJSON_Version(),
+	    layouts);
 	return 0;
 }
 
@@ -124,8 +129,22 @@ run(const struct options *options)
 	if (!options->foreground)
 		(void)fputs(buf_string(&report.warnings), stderr);
 	if (config != NULL)
-		status =
-		    master_run(options, config, buf_string(&report.warnings));
+		status = master_run(
+		    options, config, buf_string(&report.warnings), NULL);
+	config_report_fini(&report);
+	return status;
+}
+
+/* Executed by the master before this one, in its own place. */
+static int
+take_over(const struct options *options, cJSON *handover)
+{
+	struct config_report report;
+	struct config *config = load(options, &report);
+	int status = master_run(options, config,
+	    buf_string(config != NULL ? &report.warnings : &report.errors),
+	    handover);
+
 	config_report_fini(&report);
 	return status;
 }
@@ -158,15 +177,23 @@ settle_descriptors(void)
 int
 main(int argc, char **argv)
 {
+	struct buf why = BUF_INIT(4096);
 	struct options options;
+	cJSON *handover;
 	int status;
 
-	settle_descriptors();
 	log_init("master");
+	if (handover_read(&handover, &why) < 0)
+		fatalx("%s", buf_string(&why));
+	if (handover == NULL)
+		settle_descriptors();
 	if (options_parse(&options, argc, argv) == OPTIONS_USAGE)
 		status = STATUS_USAGE;
+	else if (handover != NULL)
+		status = take_over(&options, handover);
 	else
 		status = modes[options.mode](&options);
 	options_fini(&options);
+	buf_fini(&why);
 	return status;
 }

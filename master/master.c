@@ -14,6 +14,7 @@
 #include "master/registry/registry.h"
 #include "master/reload.h"
 #include "master/start.h"
+#include "master/upgrade/upgrade.h"
 #include "master/workers.h"
 
 static const char *const state_names[] = {
@@ -87,6 +88,7 @@ begin_end(struct master *m, enum master_state state)
 	if (m->state == MASTER_STARTING)
 		keep_failure(m, "told to end before it served");
 	m->state = state;
+	upgrade_abort(m->upgrade);
 	reload_abort(m->reload);
 	notify(NOTIFY_STOPPING);
 	listen_close(m->listeners);
@@ -110,9 +112,13 @@ master_stop(struct master *m)
 }
 
 void
-master_upgrade(struct master *m UNUSED)
+master_upgrade(struct master *m)
 {
-	log_warn("an upgrade in place is not available in this version");
+	struct buf why = BUF_INIT(4096);
+
+	if (upgrade_begin(m->upgrade, &why) < 0)
+		log_error("no upgrade: %s", buf_string(&why));
+	buf_fini(&why);
 }
 
 void
@@ -129,6 +135,7 @@ master_started(struct master *m)
 	(void)atomic_fetch_add(&m->board->incarnation, 1);
 	daemonize_ready(&m->ready);
 	notify(NOTIFY_READY);
+	upgrade_served(m);
 }
 
 static bool
@@ -142,6 +149,7 @@ void
 master_start_failed(struct master *m, const char *why)
 {
 	if (m->state == MASTER_STARTING) {
+		upgrade_go_back(m, why);
 		log_error("cannot start: %s", why);
 		if (m->options->foreground && logs_to_a_file(m))
 			(void)fprintf(stderr, "fairlead: %s\n", why);
@@ -199,6 +207,12 @@ on_need_refresh(void *ctx UNUSED, const struct ipc_refresh *refresh)
 	    "credential %" PRIu32 " asks for a refresh", refresh->credential);
 }
 
+static void
+on_other_child(void *ctx, pid_t pid, int status)
+{
+	upgrade_child_ended(((struct master *)ctx)->upgrade, pid, status);
+}
+
 const struct workers_ops master_workers_ops = {
 	on_ready,
 	on_failed,
@@ -206,6 +220,7 @@ const struct workers_ops master_workers_ops = {
 	on_empty,
 	on_result,
 	on_need_refresh,
+	on_other_child,
 };
 
 void
@@ -215,17 +230,23 @@ master_published(void *ctx)
 }
 
 int
-master_run(
-    const struct options *options, struct config *config, const char *warnings)
+master_run(const struct options *options, struct config *config,
+    const char *warnings, cJSON *handover)
 {
 	struct master m = { .options = options,
 		.warnings = warnings,
+		.handover = handover,
 		.state_lock = -1,
 		.runtime_lock = -1,
 		.ready = -1 };
 	struct buf why = BUF_INIT(64 * 1024);
 
 	(void)signal(SIGPIPE, SIG_IGN);
+	if (config == NULL) {
+		master_start_failed(&m, warnings);
+		cJSON_Delete(handover);
+		return m.exit_status;
+	}
 	master_set_level(options, config);
 	if (start_set_up(&m, config, &why) < 0) {
 		master_start_failed(&m, buf_string(&why));

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <cjson/cJSON.h>
 #include <event2/event.h>
 
 #include "common/board.h"
@@ -26,6 +27,7 @@ struct ledger;
 struct registry;
 struct reload;
 struct signals;
+struct upgrade;
 struct watch;
 struct workers;
 struct workers_ops;
@@ -40,6 +42,8 @@ enum master_state {
 struct master {
 	const struct options *options;
 	const char *warnings; /* of the configuration at start, for the log */
+	cJSON *handover;      /* of the program before, until this one serves;
+			       * NULL for a start like any other */
 	enum master_state state;
 	int exit_status;
 	int64_t started_ms; /* clock_now_ms() */
@@ -69,15 +73,18 @@ struct master {
 	struct janitor *janitor;
 	struct control *control;
 	struct signals *signals;
+	struct upgrade *upgrade;
 };
 
 /*
  * Starts with a configuration, which it frees, and runs until told to end.
- * warnings: what was said of the configuration, for the log. The exit status;
+ * warnings: what was said of the configuration, for the log. handover: what
+ * the program before has left, which it frees, or NULL; with it config may be
+ * NULL, when it cannot be used and warnings says why. The exit status;
  * whatever was wrong has been said.
  */
-int master_run(
-    const struct options *options, struct config *config, const char *warnings);
+int master_run(const struct options *options, struct config *config,
+    const char *warnings, cJSON *handover);
 
 /* What the signals do; fairleadctl has a verb for each. */
 void master_reload(struct master *m);

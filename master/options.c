@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "master/options.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -144,6 +145,45 @@ make_absolute(char **path)
 	*path = absolute;
 }
 
+/* Of a name without a slash the shell has found the program in PATH. */
+static char *
+search_path(const char *name)
+{
+	const char *dir = getenv("PATH");
+	char *path;
+	size_t len;
+
+	while (dir != NULL && *dir != '\0') {
+		len = strcspn(dir, ":");
+		path = xasprintf("%.*s/%s", (int)len, dir, name);
+		if (*path == '/' && access(path, X_OK) == 0)
+			return path;
+		free(path);
+		dir += len + (dir[len] == ':');
+	}
+	return NULL;
+}
+
+/*
+ * Where the program was found, links and all: an upgrade executes what is
+ * there by then.
+ */
+static char *
+find_program(const char *name)
+{
+	char self[PATH_MAX];
+	char *path =
+	    strchr(name, '/') != NULL ? xstrdup(name) : search_path(name);
+	ssize_t n;
+
+	make_absolute(&path);
+	if (path != NULL)
+		return path;
+	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	self[n > 0 ? n : 0] = '\0';
+	return xstrdup(self);
+}
+
 int
 options_parse(struct options *options, int argc, char **argv)
 {
@@ -167,6 +207,7 @@ options_parse(struct options *options, int argc, char **argv)
 		options_usage(stderr);
 		return OPTIONS_USAGE;
 	}
+	options->program_path = find_program(argv[0]);
 	make_absolute(&options->config_path);
 	make_absolute(&options->pid_path);
 	return 0;
@@ -175,6 +216,7 @@ options_parse(struct options *options, int argc, char **argv)
 void
 options_fini(struct options *options)
 {
+	free(options->program_path);
 	free(options->config_path);
 	free(options->pid_path);
 	*options = (struct options){ 0 };

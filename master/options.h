@@ -20,9 +20,10 @@ enum options_mode {
 struct options {
 	enum options_mode mode;
 	bool foreground;
-	int verbose;       /* how often -v was given */
-	char *config_path; /* absolute, as is the next */
-	char *pid_path;    /* NULL: in runtime-dir */
+	int verbose;        /* how often -v was given */
+	char *program_path; /* what an upgrade executes; absolute */
+	char *config_path;  /* absolute, as is the next */
+	char *pid_path;     /* NULL: in runtime-dir */
 };
 
 enum { OPTIONS_USAGE = 1 /* said on stderr what is wrong */ };

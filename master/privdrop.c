@@ -208,6 +208,43 @@ limit_capabilities(bool keep_bind)
 	return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
 }
 
+/* What a process may pass on over an exec must be inheritable. */
+static void
+set_inheritable(bool on)
+{
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return;
+	data[0].inheritable =
+	    on ? data[0].permitted & (1u << CAP_NET_BIND_SERVICE) : 0;
+	data[1].inheritable = 0;
+	(void)syscall(SYS_capset, &header, data);
+}
+
+void
+privileges_keep_over_exec(void)
+{
+	/* Root has everything after an exec, and needs no help. */
+	if (geteuid() == 0)
+		return;
+	set_inheritable(true);
+	(void)prctl(
+	    PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_BIND_SERVICE, 0, 0);
+}
+
+void
+privileges_end_keeping(void)
+{
+	if (geteuid() == 0)
+		return;
+	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	set_inheritable(false);
+}
+
 static int
 change_ids(const struct privileges *p, bool keep_bind)
 {

@@ -52,4 +52,12 @@ int privileges_drop(
 /* Whether a listener of the configuration asks for such a port. */
 bool privileges_needs_bind(const struct config *config);
 
+/*
+ * Lets the right to bind low ports, where it was kept, outlive an exec of the
+ * next master; and, there or when the exec failed, ends that again, so that no
+ * worker gets it.
+ */
+void privileges_keep_over_exec(void);
+void privileges_end_keeping(void);
+
 #endif

@@ -17,6 +17,7 @@
 #include "master/master.h"
 #include "master/notify.h"
 #include "master/registry/registry.h"
+#include "master/upgrade/handover.h"
 #include "master/workers.h"
 
 enum { WHY_MAX = 256 * 1024, LOGGED_MAX = 200 };
@@ -525,4 +526,24 @@ uint64_t
 reload_count(const struct reload *r, bool ok)
 {
 	return ok ? r->ok : r->failed;
+}
+
+bool
+reload_is_busy(const struct reload *r)
+{
+	return r->busy || r->again;
+}
+
+void
+reload_hand_over(const struct reload *r, cJSON *into)
+{
+	handover_put_number(into, "reloads_ok", (int64_t)r->ok);
+	handover_put_number(into, "reloads_failed", (int64_t)r->failed);
+}
+
+void
+reload_inherit(struct reload *r, const cJSON *from)
+{
+	r->ok = (uint64_t)handover_number(from, "reloads_ok");
+	r->failed = (uint64_t)handover_number(from, "reloads_failed");
 }

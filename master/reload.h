@@ -66,6 +66,13 @@ void reload_abort(struct reload *reload);
  */
 cJSON *reload_dry_run(struct reload *reload, struct buf *why);
 
+/* Whether one is under way or about to begin. */
+bool reload_is_busy(const struct reload *reload);
+
+/* The counts, for the program that is executed next. */
+void reload_hand_over(const struct reload *reload, cJSON *into);
+void reload_inherit(struct reload *reload, const cJSON *from);
+
 uint64_t reload_count(const struct reload *reload, bool ok);
 
 #endif

@@ -83,3 +83,12 @@ signals_free(struct signals *s)
 	}
 	free(s);
 }
+
+void
+signals_unblock(void)
+{
+	sigset_t none;
+
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}

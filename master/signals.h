@@ -30,4 +30,7 @@ struct signals;
 struct signals *signals_new(struct event_base *base, struct master *master);
 void signals_free(struct signals *signals);
 
+/* Lets in what has been held back since before an exec. */
+void signals_unblock(void);
+
 #endif

@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "master/spawn.h"
+#include "master/upgrade/handover.h"
 
 enum {
 	READY_TIMEOUT_MS = 20000,
@@ -507,17 +508,28 @@ slot_is_away(const struct slot *s)
 				       : s->gone_ms >= SLOT_GONE_MS;
 }
 
+/* How long the timer still runs; -1: it does not. */
+static int64_t
+time_left_ms(const struct slot *s)
+{
+	struct timeval now, left;
+	int64_t ms;
+
+	if (!evtimer_pending(s->timer, &left))
+		return -1;
+	(void)gettimeofday(&now, NULL);
+	evutil_timersub(&left, &now, &left);
+	ms = (int64_t)left.tv_sec * 1000 + left.tv_usec / 1000;
+	return ms > 0 ? ms : 0;
+}
+
 /* Whether the timer that runs ends later than that. */
 static bool
 would_wait_longer(const struct slot *s, int64_t ms)
 {
-	struct timeval now, left;
+	int64_t left_ms = time_left_ms(s);
 
-	if (!evtimer_pending(s->timer, &left))
-		return true;
-	(void)gettimeofday(&now, NULL);
-	evutil_timersub(&left, &now, &left);
-	return (int64_t)left.tv_sec * 1000 + left.tv_usec / 1000 > ms;
+	return left_ms < 0 || left_ms > ms;
 }
 
 void
@@ -623,4 +635,43 @@ slot_reap(struct slot *s, int status, bool respawn)
 	enter(s, respawn ? SLOT_WAITING : SLOT_GONE,
 	    respawn ? s->backoff_ms : -1);
 	return !s->leaving;
+}
+
+cJSON *
+slot_hand_over(const struct slot *s)
+{
+	cJSON *row = cJSON_CreateObject();
+
+	handover_put_number(row, "worker", s->worker);
+	handover_put_number(row, "slot", s->board_index);
+	handover_put_number(row, "pid", s->pid);
+	handover_put_number(row, "state", s->pid > 0 ? s->state : SLOT_GONE);
+	handover_put_number(row, "left_ms", time_left_ms(s));
+	handover_put_number(row, "started_us", s->started_us);
+	handover_put_number(row, "ready_us", s->ready_us);
+	handover_put_fd(row, "control", s->control);
+	(void)cJSON_AddBoolToObject(row, "leaving", s->leaving);
+	return row;
+}
+
+struct slot *
+slot_inherit(const struct slot_setup *setup, const cJSON *row)
+{
+	struct slot *s =
+	    slot_new(setup, (unsigned)handover_number(row, "worker"),
+		(unsigned)handover_number(row, "slot"));
+	int control = handover_take_fd(row, "control");
+
+	s->pid = (pid_t)handover_number(row, "pid");
+	s->started_us = handover_number(row, "started_us");
+	s->ready_us = handover_number(row, "ready_us");
+	s->leaving = cJSON_IsTrue(cJSON_GetObjectItem(row, "leaving"));
+	if (control >= 0)
+		listen_to(s, control);
+	enter(s, (enum slot_state)handover_number(row, "state"),
+	    handover_number(row, "left_ms"));
+	/* It may have been left in the queue; to hear it twice is nothing. */
+	if (s->state == SLOT_DRAINING)
+		send_message(s, IPC_DRAIN, NULL, 0, -1);
+	return s;
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <cjson/cJSON.h>
 #include <event2/event.h>
 
 #include "common/board.h"
@@ -119,6 +120,13 @@ void slot_wake(struct slot *slot);
  * otherwise it is GONE. Returns whether nobody had told it to go.
  */
 bool slot_reap(struct slot *slot, int wait_status, bool respawn);
+
+/*
+ * For an upgrade in place: describes the process, its socket and how far it
+ * is, and makes the slot of it again; without a process it is GONE then.
+ */
+cJSON *slot_hand_over(const struct slot *slot);
+struct slot *slot_inherit(const struct slot_setup *setup, const cJSON *row);
 
 /* "exit status 1", "signal 9 (Killed)". */
 void slot_describe_death(int wait_status, char *out, size_t size);

@@ -144,8 +144,8 @@ arrange(struct layout *l, int program)
 	return program;
 }
 
-static void
-reset_signals(void)
+void
+spawn_reset_signals(void)
 {
 	sigset_t none;
 	int number;
@@ -177,7 +177,7 @@ become_worker(const struct spawn *s, struct layout *l)
 		    generation, sizeof(generation), "%" PRIu64, s->generation);
 		(void)snprintf(
 		    listeners, sizeof(listeners), "%zu", s->nlisteners);
-		reset_signals();
+		spawn_reset_signals();
 		(void)execveat(program, "", argv, environ, AT_EMPTY_PATH);
 		program = -errno;
 	}

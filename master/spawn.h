@@ -32,6 +32,9 @@ struct spawn {
 enum { SPAWN_EXEC_FAILED = 127 };
 int spawn_worker(const struct spawn *s, pid_t *pid, int *control) MUST_CHECK;
 
+/* In a child: signals as a program expects them, those of a worker ignored. */
+void spawn_reset_signals(void);
+
 /*
  * Opens fairlead-worker for execution: of the same build tree if this program
  * runs from one, else where it is installed. 0 with the descriptor and the

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "build.h"
@@ -26,6 +27,8 @@
 #include "master/signals.h"
 #include "master/spawn.h"
 #include "master/statelock.h"
+#include "master/upgrade/handover.h"
+#include "master/upgrade/upgrade.h"
 #include "master/workers.h"
 
 static int
@@ -83,6 +86,47 @@ become_ourselves(struct master *m, const struct config *config, struct buf *why)
 		log_warn("%s", p.warning);
 	privileges_fini(&p);
 	return rc;
+}
+
+/* Nothing that the program before was and is not handed over may change. */
+static int
+check_directory(const char *what, const char *now, const struct master *m,
+    const char *member, struct buf *why)
+{
+	const char *was = handover_string(m->handover, member);
+
+	if (strcmp(was, now) == 0)
+		return 0;
+	buf_printf(why, "\"%s\" cannot change from %s to %s without a restart",
+	    what, was, now);
+	return -EINVAL;
+}
+
+/* The same after an exec: the locks are held, the user is the right one. */
+static int
+stay_ourselves(struct master *m, const struct config *config, struct buf *why)
+{
+	int rc;
+
+	privileges_harden();
+	privileges_end_keeping();
+	/* Executed by descriptor, it would be called by its number. */
+	(void)prctl(PR_SET_NAME, "fairlead", 0, 0, 0);
+	m->state_lock = handover_take_fd(m->handover, "state_lock");
+	m->runtime_lock = handover_take_fd(m->handover, "runtime_lock");
+	rc = check_directory(
+	    "state-dir", config->state_dir, m, "state_dir", why);
+	if (rc == 0)
+		rc = check_directory(
+		    "runtime-dir", config->runtime_dir, m, "runtime_dir", why);
+	if (rc == 0)
+		rc =
+		    logfile_open(config, m->options->foreground, &m->logs, why);
+	if (rc < 0)
+		return rc;
+	logfile_apply(m->logs);
+	logfile_lines(log_warn, m->warnings);
+	return 0;
 }
 
 static int
@@ -230,27 +274,50 @@ open_state(struct master *m, const struct config *config, struct buf *why)
 	if (rc == 0)
 		rc = write_meta(m, &meta);
 	m->generation = meta.generation;
-	m->started_ms = clock_now_ms();
+	m->started_ms = m->handover != NULL
+			    ? handover_number(m->handover, "started_ms")
+			    : clock_now_ms();
 	if (rc < 0 && why->len == 0)
 		buf_printf(why, "cannot read or write %s/%s: %s",
 		    config->state_dir, store_name(STORE_STATE), strerror(-rc));
 	return rc;
 }
 
+/* A program that was gone back to goes on with the workers it had. */
+static int
+open_program(struct master *m, struct buf *why)
+{
+	AUTO_FREE char *path = NULL;
+	int program = handover_take_fd(m->handover, "workers");
+	int rc;
+
+	if (program >= 0)
+		return program;
+	rc = spawn_open_program(&program, &path);
+	if (rc < 0)
+		buf_printf(why, "cannot open %s: %s", path, strerror(-rc));
+	return rc < 0 ? rc : program;
+}
+
 static int
 make_workers(struct master *m, struct buf *why)
 {
-	char *path = NULL;
-	int program;
-	int rc = spawn_open_program(&program, &path);
+	int program = open_program(m, why);
 
-	if (rc < 0)
-		buf_printf(why, "cannot open %s: %s", path, strerror(-rc));
-	else
-		m->workers = workers_new(
-		    m->base, m->board, program, &master_workers_ops, m);
-	free(path);
-	return rc;
+	if (program < 0)
+		return program;
+	m->workers =
+	    workers_new(m->base, m->board, program, &master_workers_ops, m);
+	if (m->handover == NULL)
+		return 0;
+	m->listeners =
+	    listen_inherit(cJSON_GetObjectItem(m->handover, "listeners"));
+	if (m->listeners == NULL) {
+		buf_puts(why, "the listening sockets were not handed over");
+		return -EPROTO;
+	}
+	workers_inherit(m->workers, m->handover, m->listeners, m->logs);
+	return 0;
 }
 
 static int
@@ -283,7 +350,8 @@ start_ledger(struct master *m, struct buf *why)
 static int
 open_control(struct master *m, const struct config *config, struct buf *why)
 {
-	int rc = control_open(m, config->runtime_dir, &m->control);
+	int rc = control_inherit(m, config->runtime_dir,
+	    cJSON_GetObjectItem(m->handover, "control"), &m->control);
 
 	if (rc < 0)
 		buf_printf(why, "cannot make %s/control.sock: %s",
@@ -309,9 +377,13 @@ write_pidfile(struct master *m, const struct config *config, struct buf *why)
 int
 start_set_up(struct master *m, const struct config *config, struct buf *why)
 {
-	int rc = become_ourselves(m, config, why);
+	int rc;
 
-	if (rc == 0)
+	if (m->handover != NULL)
+		rc = stay_ourselves(m, config, why);
+	else
+		rc = become_ourselves(m, config, why);
+	if (rc == 0 && m->handover == NULL)
 		rc = go_into_background(m, why);
 	if (rc == 0)
 		rc = open_state(m, config, why);
@@ -333,23 +405,52 @@ start_set_up(struct master *m, const struct config *config, struct buf *why)
 	if (rc < 0)
 		return rc;
 	m->reload = reload_new(m);
+	reload_inherit(m->reload, m->handover);
 	m->janitor = janitor_new(m);
 	m->signals = signals_new(m->base, m);
+	m->upgrade = upgrade_new(m);
+	signals_unblock();
+	/* Workers may have ended between two programs. */
+	workers_reap(m->workers);
 	return 0;
 }
 
+void
+start_hand_over(const struct master *m, cJSON *into)
+{
+	const struct config *c = m->config;
+
+	/* Before it serves there is no configuration that does. */
+	(void)cJSON_AddStringToObject(into, "state_dir",
+	    c != NULL ? c->state_dir
+		      : handover_string(m->handover, "state_dir"));
+	(void)cJSON_AddStringToObject(into, "runtime_dir",
+	    c != NULL ? c->runtime_dir
+		      : handover_string(m->handover, "runtime_dir"));
+	handover_put_number(into, "started_ms", m->started_ms);
+	handover_put_fd(into, "state_lock", m->state_lock);
+	handover_put_fd(into, "runtime_lock", m->runtime_lock);
+}
+
+/* clean: no worker writes any more. */
 static void
-close_stores(struct master *m)
+close_stores(struct master *m, bool clean)
 {
 	if (m->store_state.env != NULL) {
 		janitor_keep_time(m);
-		store_close(&m->store_state, true);
+		store_close(&m->store_state, clean);
 	}
 	if (m->store_bindings.env != NULL)
-		store_close(&m->store_bindings, true);
+		store_close(&m->store_bindings, clean);
 	if (m->store_ledger.env != NULL)
-		store_close(&m->store_ledger, true);
-	board_close(m->board);
+		store_close(&m->store_ledger, clean);
+}
+
+void
+start_quiesce(struct master *m)
+{
+	ledger_stop(m->ledger);
+	close_stores(m, false);
 }
 
 void
@@ -359,6 +460,7 @@ start_tear_down(struct master *m)
 
 	control_close(m->control, &farewell);
 	signals_free(m->signals);
+	upgrade_free(m->upgrade);
 	janitor_free(m->janitor);
 	reload_free(m->reload);
 	watch_free(m->watch);
@@ -366,7 +468,8 @@ start_tear_down(struct master *m)
 	workers_free(m->workers);
 	listen_close(m->listeners);
 	ledger_stop(m->ledger);
-	close_stores(m);
+	close_stores(m, true);
+	board_close(m->board);
 	if (m->base != NULL)
 		event_base_free(m->base);
 	proxy_env_fini(&m->proxy_env);
@@ -383,4 +486,5 @@ start_tear_down(struct master *m)
 	if (m->failure != NULL)
 		daemonize_failed(&m->ready, m->failure);
 	free(m->failure);
+	cJSON_Delete(m->handover);
 }

@@ -7,6 +7,8 @@
 #ifndef FL_MASTER_START_H
 #define FL_MASTER_START_H
 
+#include <cjson/cJSON.h>
+
 #include "common/attr.h"
 #include "common/buf.h"
 #include "common/config.h"
@@ -19,6 +21,14 @@ struct master;
  */
 int start_set_up(
     struct master *m, const struct config *config, struct buf *why) MUST_CHECK;
+
+/*
+ * For an upgrade in place: describes locks, directories and start; and ends
+ * what must not be cut off by an exec, the thread of the ledger and the
+ * databases. Nothing but the exec can follow.
+ */
+void start_hand_over(const struct master *m, cJSON *into);
+void start_quiesce(struct master *m);
 
 /*
  * In the order that nothing is used after it is gone. Whoever waits for the

@@ -17,6 +17,7 @@
 #include "common/secret.h"
 #include "master/lending.h"
 #include "master/process.h"
+#include "master/upgrade/handover.h"
 
 enum {
 	SNAPSHOT_MAX = 64 << 20,
@@ -35,6 +36,7 @@ struct generation {
 	struct slot **slots;
 	int *lent; /* per slot: who polls its listeners too */
 	unsigned nslots;
+	bool inherited; /* from another program: nothing to respawn with */
 };
 
 TAILQ_HEAD(generations, generation);
@@ -497,16 +499,25 @@ fail_candidate(struct workers *w, const struct slot *slot, int status)
 	w->ops->failed(w->ctx, why);
 }
 
+static bool
+is_respawned(const struct generation *g)
+{
+	return g == g->owner->current && !g->owner->ending && !g->inherited;
+}
+
 static void
 bury(struct workers *w, pid_t pid, int status)
 {
 	struct generation *g;
 	struct slot *slot = find_slot(w, pid, &g);
 
-	if (slot == NULL)
+	if (slot == NULL) {
+		if (w->ops->other_child != NULL)
+			w->ops->other_child(w->ctx, pid, status);
 		return;
+	}
 	forget_loans_to(g, slot);
-	if (slot_reap(slot, status, g == w->current && !w->ending)) {
+	if (slot_reap(slot, status, is_respawned(g))) {
 		w->deaths++;
 		if (g == w->candidate)
 			fail_candidate(w, slot, status);
@@ -603,4 +614,94 @@ workers_each(const struct workers *w, workers_fn *fn, void *ctx)
 		for (i = 0; i < g->nslots; i++)
 			fn(ctx, g->slots[i], g->number);
 	}
+}
+
+int
+workers_program(const struct workers *w)
+{
+	return w->program;
+}
+
+static cJSON *
+describe(const struct generation *g)
+{
+	cJSON *row = cJSON_CreateObject(), *slots;
+	unsigned i;
+
+	handover_put_number(row, "number", (int64_t)g->number);
+	handover_put_number(row, "drain_timeout_ms", g->drain_timeout_ms);
+	handover_put_number(row, "nworkers", g->setup.nworkers);
+	(void)cJSON_AddBoolToObject(row, "serves", g == g->owner->current);
+	slots = cJSON_AddArrayToObject(row, "slots");
+	for (i = 0; i < g->nslots; i++)
+		(void)cJSON_AddItemToArray(slots, slot_hand_over(g->slots[i]));
+	return row;
+}
+
+void
+workers_hand_over(const struct workers *w, cJSON *into)
+{
+	cJSON *rows = cJSON_AddArrayToObject(into, "generations");
+	const struct generation *g;
+
+	handover_put_number(into, "deaths", (int64_t)w->deaths);
+	TAILQ_FOREACH (g, &w->generations, entry) {
+		if (g != w->candidate)
+			(void)cJSON_AddItemToArray(rows, describe(g));
+	}
+}
+
+static void
+inherit_slots(struct generation *g, const cJSON *rows)
+{
+	size_t n = (size_t)cJSON_GetArraySize(rows);
+	const cJSON *row;
+
+	g->slots = xcalloc(n, sizeof(g->slots[0]));
+	g->lent = xcalloc(n, sizeof(g->lent[0]));
+	cJSON_ArrayForEach (row, rows) {
+		g->lent[g->nslots] = LENDING_NOBODY;
+		g->slots[g->nslots] = slot_inherit(&g->setup, row);
+		g->owner->ours[slot_board_index(g->slots[g->nslots])] = true;
+		g->nslots++;
+	}
+}
+
+static void
+inherit(struct workers *w, const cJSON *row, const struct listen_set *listeners,
+    const struct logfile *logs)
+{
+	struct generation *g = xcalloc(1, sizeof(*g));
+
+	g->owner = w;
+	g->inherited = true;
+	g->number = (uint64_t)handover_number(row, "number");
+	g->drain_timeout_ms = handover_number(row, "drain_timeout_ms");
+	buf_init(&g->snapshot, SNAPSHOT_MAX);
+	g->setup = (struct slot_setup){
+		.base = w->base,
+		.board = w->board,
+		.generation = g->number,
+		.program = -1,
+		.nworkers = (unsigned)handover_number(row, "nworkers"),
+		.listeners = listeners,
+		.logs = logs,
+		.ops = &slot_ops,
+		.ctx = g,
+	};
+	inherit_slots(g, cJSON_GetObjectItem(row, "slots"));
+	TAILQ_INSERT_TAIL(&w->generations, g, entry);
+	if (cJSON_IsTrue(cJSON_GetObjectItem(row, "serves")))
+		w->current = g;
+}
+
+void
+workers_inherit(struct workers *w, const cJSON *from,
+    const struct listen_set *listeners, const struct logfile *logs)
+{
+	const cJSON *row;
+
+	w->deaths = (uint64_t)handover_number(from, "deaths");
+	cJSON_ArrayForEach (row, cJSON_GetObjectItem(from, "generations"))
+		inherit(w, row, listeners, logs);
 }

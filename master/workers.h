@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <cjson/cJSON.h>
 #include <event2/event.h>
 
 #include "common/attr.h"
@@ -32,6 +33,8 @@ struct workers_ops {
 	void (*empty)(void *ctx); /* no process is left, after an end */
 	void (*result)(void *ctx, const struct ipc_result *result);
 	void (*need_refresh)(void *ctx, const struct ipc_refresh *refresh);
+	/* A child that is no worker has ended; may be NULL. */
+	void (*other_child)(void *ctx, pid_t pid, int wait_status);
 };
 
 enum {
@@ -67,6 +70,19 @@ void workers_abandon(struct workers *w);
  */
 void workers_drain(struct workers *w);
 void workers_stop(struct workers *w);
+
+/*
+ * For an upgrade in place: describes all generations but a candidate, and
+ * takes them over, with the listeners and logs of what serves. A worker that
+ * was taken over is not replaced when it dies, its listeners are lent: its
+ * generation is soon a retired one.
+ */
+void workers_hand_over(const struct workers *w, cJSON *into);
+void workers_inherit(struct workers *w, const cJSON *from,
+    const struct listen_set *listeners, const struct logfile *logs);
+
+/* The program that they are started from. Borrowed. */
+int workers_program(const struct workers *w);
 
 /* Collects children that have ended: for SIGCHLD. */
 void workers_reap(struct workers *w);

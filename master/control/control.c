@@ -17,17 +17,20 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
+#include "build.h"
 #include "common/alloc.h"
 #include "common/log.h"
 #include "common/str.h"
 #include "master/control/control_verbs.h"
 #include "master/master.h"
+#include "master/upgrade/handover.h"
 
 enum { READ_TIMEOUT_S = 5, WRITE_TIMEOUT_S = 10, BACKLOG = 16 };
 
 enum client_state {
 	CLIENT_READING,     /* its request */
 	CLIENT_WAITING,     /* for a reload */
+	CLIENT_UPGRADING,   /* for an upgrade */
 	CLIENT_WAITING_END, /* for the end of the daemon */
 	CLIENT_ANSWERED     /* the answer is being sent */
 };
@@ -160,6 +163,42 @@ control_wait_for_reload(struct control_client *c)
 }
 
 void
+control_wait_for_upgrade(struct control_client *c)
+{
+	c->state = CLIENT_UPGRADING;
+	(void)bufferevent_set_timeouts(c->bev, NULL, NULL);
+}
+
+static void
+tell_upgraded(struct control_client *c, const char *failure)
+{
+	cJSON *answer;
+
+	if (failure != NULL) {
+		refuse(c, failure);
+		return;
+	}
+	answer = cJSON_CreateObject();
+	(void)cJSON_AddTrueToObject(answer, "ok");
+	(void)cJSON_AddStringToObject(answer, "version", FAIRLEAD_VERSION);
+	(void)cJSON_AddNumberToObject(
+	    answer, "generation", (double)c->control->master->generation);
+	control_answer(c, answer);
+}
+
+void
+control_upgraded(struct control *control, const char *failure)
+{
+	struct control_client *c;
+
+	(void)event_add(control->readable, NULL);
+	TAILQ_FOREACH (c, &control->clients, entry) {
+		if (c->state == CLIENT_UPGRADING)
+			tell_upgraded(c, failure);
+	}
+}
+
+void
 control_wait_for_end(struct control_client *c)
 {
 	c->state = CLIENT_WAITING_END;
@@ -263,7 +302,7 @@ is_allowed(int fd)
 	return peer.uid == 0 || peer.uid == geteuid();
 }
 
-static void
+static struct control_client *
 client_new(struct control *control, int fd)
 {
 	const struct timeval limit = { READ_TIMEOUT_S, 0 };
@@ -280,6 +319,7 @@ client_new(struct control *control, int fd)
 	bufferevent_setwatermark(c->bev, EV_READ, 0, CONTROL_REQUEST_MAX);
 	(void)bufferevent_set_timeouts(c->bev, &limit, NULL);
 	(void)bufferevent_enable(c->bev, EV_READ | EV_WRITE);
+	return c;
 }
 
 static void
@@ -293,7 +333,7 @@ take_client(struct control *control)
 		(void)close(fd);
 		return;
 	}
-	client_new(control, fd);
+	(void)client_new(control, fd);
 }
 
 static void
@@ -323,28 +363,65 @@ bind_socket(const char *path)
 	return rc < 0 ? rc : fd;
 }
 
-int
-control_open(struct master *master, const char *dir, struct control **out)
+static struct control *
+control_new(struct master *master, const char *dir, int fd)
 {
-	char *path = xasprintf("%s/control.sock", dir);
-	struct control *control;
-	int fd = bind_socket(path);
+	struct control *control = xcalloc(1, sizeof(*control));
 
-	*out = NULL;
-	if (fd < 0) {
-		free(path);
-		return fd;
-	}
-	control = xcalloc(1, sizeof(*control));
 	control->master = master;
-	control->path = path;
+	control->path = xasprintf("%s/control.sock", dir);
 	control->fd = fd;
 	TAILQ_INIT(&control->clients);
 	control->readable = event_new(
 	    master->base, fd, EV_READ | EV_PERSIST, on_readable, control);
 	if (control->readable == NULL || event_add(control->readable, NULL) < 0)
 		fatalx("out of memory");
-	*out = control;
+	return control;
+}
+
+int
+control_open(struct master *master, const char *dir, struct control **out)
+{
+	AUTO_FREE char *path = xasprintf("%s/control.sock", dir);
+	int fd = bind_socket(path);
+
+	*out = fd >= 0 ? control_new(master, dir, fd) : NULL;
+	return fd < 0 ? fd : 0;
+}
+
+void
+control_hand_over(const struct control *control, cJSON *into)
+{
+	cJSON *rows = cJSON_AddArrayToObject(into, "clients"), *row;
+	const struct control_client *c;
+
+	handover_put_fd(into, "socket", control->fd);
+	TAILQ_FOREACH (c, &control->clients, entry) {
+		if (c->state != CLIENT_UPGRADING)
+			continue;
+		row = cJSON_CreateObject();
+		handover_put_fd(row, "fd", bufferevent_getfd(c->bev));
+		(void)cJSON_AddItemToArray(rows, row);
+	}
+}
+
+int
+control_inherit(struct master *master, const char *dir, const cJSON *from,
+    struct control **out)
+{
+	int fd = handover_take_fd(from, "socket");
+	const cJSON *row;
+
+	if (fd < 0)
+		return control_open(master, dir, out);
+	*out = control_new(master, dir, fd);
+	/* Whoever asks something now waits until there is an answer. */
+	(void)event_del((*out)->readable);
+	cJSON_ArrayForEach (row, cJSON_GetObjectItem(from, "clients")) {
+		fd = handover_take_fd(row, "fd");
+		if (fd >= 0)
+			control_wait_for_upgrade(client_new(*out, fd));
+	}
 	return 0;
 }
 

@@ -47,6 +47,14 @@ int control_parse(const char *line, size_t len, cJSON **parsed,
 int control_open(
     struct master *master, const char *dir, struct control **out) MUST_CHECK;
 
+/*
+ * For an upgrade in place: the socket and the clients that wait for the
+ * upgrade, and the same taken over; control_open() if there is none.
+ */
+void control_hand_over(const struct control *control, cJSON *into);
+int control_inherit(struct master *master, const char *dir, const cJSON *from,
+    struct control **out) MUST_CHECK;
+
 /* Clients that wait for the end of the daemon, and have to be told last. */
 struct control_farewell {
 	int fds[CONTROL_CLIENTS_MAX];
@@ -71,6 +79,12 @@ void control_refuse(struct control_client *client, const char *fmt, ...)
 
 /* Answers when the reload that this asks for has its outcome. */
 void control_wait_for_reload(struct control_client *client);
+
+/* Answers by control_upgraded(), perhaps in the program that comes next. */
+void control_wait_for_upgrade(struct control_client *client);
+
+/* The upgrade is done, or failed and why, to all who wait for it. */
+void control_upgraded(struct control *control, const char *failure);
 
 /* Answers when the daemon has ended. */
 void control_wait_for_end(struct control_client *client);

@@ -13,6 +13,7 @@
 #include "master/master.h"
 #include "master/registry/registry.h"
 #include "master/slot.h"
+#include "master/upgrade/upgrade.h"
 #include "master/workers.h"
 
 enum { WHY_MAX = 64 * 1024 };
@@ -354,6 +355,18 @@ run_stop(struct control_client *client, struct master *m,
 }
 
 static void
+run_upgrade(struct control_client *client, struct master *m,
+    const struct control_request *request UNUSED)
+{
+	struct buf why = BUF_INIT(WHY_MAX);
+
+	control_wait_for_upgrade(client);
+	if (upgrade_begin(m->upgrade, &why) < 0)
+		control_refuse(client, "%s", buf_string(&why));
+	buf_fini(&why);
+}
+
+static void
 run_unavailable(struct control_client *client, struct master *m UNUSED,
     const struct control_request *request)
 {
@@ -375,7 +388,7 @@ const struct control_verb control_verbs[] = {
 	{ "stop", 0, 0, run_stop },
 	{ "top", 0, 0, run_unavailable },
 	{ "unbind", 2, 2, run_unbind },
-	{ "upgrade", 0, 0, run_unavailable },
+	{ "upgrade", 0, 0, run_upgrade },
 	{ "usage", 0, 0, run_unavailable },
 	{ "why", 1, 1, run_unavailable },
 };

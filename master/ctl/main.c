@@ -64,7 +64,7 @@ static const struct verb verbs[] = {
 	    "what goes on, again and again" },
 	{ "reload", " [--dry-run]", 0, 1, { "--dry-run", NULL }, LONG_S,
 	    show_reload, "reload the configuration, as HUP does" },
-	{ "upgrade", "", 0, 0, { 0 }, LONG_S, show_nothing,
+	{ "upgrade", "", 0, 0, { 0 }, LONG_S, show_upgrade,
 	    "replace the program, as USR2 does" },
 	{ "reopen", "", 0, 0, { 0 }, ANSWER_S, show_nothing,
 	    "reopen the log files, as USR1 does" },

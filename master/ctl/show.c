@@ -227,6 +227,13 @@ show_reload(const cJSON *answer)
 }
 
 void
+show_upgrade(const cJSON *answer)
+{
+	(void)printf("upgraded: fairlead %s, generation %.0f\n",
+	    string(answer, "version"), number(answer, "generation"));
+}
+
+void
 show_nothing(const cJSON *answer UNUSED)
 {
 }

@@ -493,6 +493,7 @@ class Daemon:
         self.pid_file = self.runtime_dir / "fairlead.pid"
         self.socket = self.runtime_dir / "control.sock"
         self.env: dict[str, str] = {}
+        self.program = FAIRLEAD
         self.closers: list[Callable[[], None]] = []
         self.outputs: list[str] = []
         self.proc: subprocess.Popen | None = None
@@ -566,7 +567,7 @@ class Daemon:
         """Run in the foreground, and wait until it serves."""
         with open(self.log_file, "ab") as log:
             self.proc = subprocess.Popen(
-                [str(FAIRLEAD), "-f", "-c", str(self.config_file)],
+                [str(self.program), "-f", "-c", str(self.config_file)],
                 env=self.environment(), stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True)
         if wait:
@@ -579,7 +580,7 @@ class Daemon:
         otherwise keep us waiting."""
         with open(self.dir / "start.err", "w+", encoding="utf-8") as err:
             done = subprocess.run(
-                [str(FAIRLEAD), "-c", str(self.config_file)],
+                [str(self.program), "-c", str(self.config_file)],
                 env=self.environment(), stdin=subprocess.DEVNULL,
                 stdout=err, stderr=err, timeout=30 * SLOW, check=False)
             err.seek(0)

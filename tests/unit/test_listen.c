@@ -432,6 +432,47 @@ a_file_that_is_no_socket_is_left_alone(void **state UNUSED)
 	unix_end(&f);
 }
 
+/* As the next program does, in one that still has the first set too. */
+static void
+a_set_that_is_handed_over_is_the_same_set(void **state UNUSED)
+{
+	cJSON *rows = cJSON_CreateArray(), *row;
+	struct listen_set *set, *heir, *next;
+	const int *fds, *heirs;
+	struct wish w;
+	size_t i, n;
+
+	wish_for(&w, 2, "127.0.0.1:0");
+	wish_add(&w, "[::1]:0");
+	set = must_open(&w, NULL);
+	must_activate(set);
+	listen_hand_over(set, rows);
+	fds = listen_fds(set, &n);
+	assert_int_equal(n, 4);
+	/* Only one of the two may close what it has. */
+	for (i = 0; i < n; i++) {
+		row = cJSON_GetArrayItem(rows, (int)i);
+		(void)cJSON_SetNumberValue(
+		    cJSON_GetObjectItem(row, "fd"), dup(fds[i]));
+	}
+	heir = listen_inherit(rows);
+	assert_non_null(heir);
+	heirs = listen_fds(heir, &n);
+	assert_int_equal(n, 4);
+	assert_int_equal(listen_role(heir, 0), listen_role(set, 0));
+	assert_int_equal(listen_role(heir, 3), IPC_LISTENER_ADMIN);
+	assert_true(listen_is_alone(heir, 1, 1, 2));
+	/* A reload finds the addresses unchanged. */
+	next = must_open(&w, heir);
+	assert_int_equal(listen_fds(next, &n)[0], heirs[0]);
+	assert_int_equal(n, 4);
+	listen_close(next);
+	listen_close(heir);
+	listen_close(set);
+	cJSON_Delete(rows);
+	wish_end(&w);
+}
+
 int
 main(void)
 {
@@ -448,6 +489,7 @@ main(void)
 		cmocka_unit_test(a_socket_that_somebody_serves_is_left_alone),
 		cmocka_unit_test(a_socket_of_orphans_is_taken_over),
 		cmocka_unit_test(a_file_that_is_no_socket_is_left_alone),
+		cmocka_unit_test(a_set_that_is_handed_over_is_the_same_set),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -105,10 +105,28 @@ copies_are_cut_and_terminated(void **state UNUSED)
 	assert_string_equal(dst, "abc");
 }
 
+static void
+hexadecimal_goes_both_ways(void **state UNUSED)
+{
+	static const char *const bad[] = { "0", "0g", "AB", "00112233", " 0" };
+	unsigned char bytes[3];
+	char text[7];
+	size_t i;
+
+	assert_int_equal(str_unhex("00ff1a", bytes, sizeof(bytes)), 3);
+	str_hex(bytes, sizeof(bytes), text);
+	assert_string_equal(text, "00ff1a");
+	assert_int_equal(str_unhex("", bytes, sizeof(bytes)), 0);
+	for (i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(
+		    str_unhex(bad[i], bytes, sizeof(bytes)), -EINVAL);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(hexadecimal_goes_both_ways),
 		cmocka_unit_test(durations_read_and_show),
 		cmocka_unit_test(sizes_read_and_show),
 		cmocka_unit_test(spans_compare_and_trim),
