@@ -56,6 +56,8 @@ static const struct store_row rows[STORE_MAX] = {
 			[BINDINGS_ALIAS] = "alias.1",
 			[BINDINGS_EXPIRY] = "expiry.1",
 			[BINDINGS_GROUP] = "group.1",
+			[BINDINGS_PIN] = "pin.1",
+			[BINDINGS_PIN_EXPIRY] = "pin_expiry.1",
 		},
 	},
 	[STORE_LEDGER] = {

@@ -13,6 +13,7 @@
 #include "common/bindings.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/pins.h"
 #include "common/state.h"
 #include "master/master.h"
 #include "master/process.h"
@@ -106,6 +107,7 @@ sweep(struct janitor *j)
 {
 	const struct timeval soon = { 0, SWEEP_AGAIN_MS * 1000 };
 	struct master *m = j->master;
+	bool again;
 	int rc;
 
 	if (m->config == NULL)
@@ -114,8 +116,14 @@ sweep(struct janitor *j)
 	    m->config->routing.max_sessions);
 	if (rc == -EAGAIN)
 		return;
+	again = rc >= BINDINGS_SWEEP_STEP;
+	if (rc >= 0)
+		rc = pins_sweep(&m->store_bindings, m->board, clock_now_ms(),
+		    m->config->routing.max_sessions);
+	if (rc == -EAGAIN)
+		rc = 0;
 	report_once(&j->sweep_failed, rc, "sweep the bindings");
-	if (rc >= BINDINGS_SWEEP_STEP)
+	if (again || rc >= PINS_SWEEP_STEP)
 		(void)event_add(j->sweep, &soon);
 }
 

@@ -69,6 +69,7 @@ class Reply:
     pieces: list[str]
     usage: Usage
     tool: dict | None = None
+    sealed: dict | None = None  # an item that only its account can read
     created: int = 1700000000
 
     @property
@@ -365,6 +366,8 @@ class Responses(Dialect):
         done = status == "completed"
         output = []
         if done:
+            if reply.sealed:
+                output.append(reply.sealed)
             output.append(self._item(reply, True))
             if reply.tool:
                 output.append(self._tool_item(reply, True))
@@ -389,9 +392,7 @@ class Responses(Dialect):
             return {"id": "resp_" + reply.ident,
                     "object": "response.compaction",
                     "created_at": reply.created,
-                    "output": [{"id": "cmp_" + reply.ident,
-                                "type": "compaction",
-                                "encrypted_content": "c3R1Yg=="}],
+                    "output": [reply.sealed],
                     "usage": self._usage(reply.usage)}
         return self._response(call, reply, "completed")
 
@@ -421,6 +422,9 @@ class Responses(Dialect):
               **place)
         event("response.output_item.done", output_index=0,
               item=self._item(reply, True))
+        if reply.sealed:
+            event("response.output_item.done", output_index=1,
+                  item=reply.sealed)
         if reply.tool:
             where = {"item_id": "fc_" + reply.ident, "output_index": 1}
             text = json.dumps(reply.tool["arguments"])
@@ -435,6 +439,28 @@ class Responses(Dialect):
         event("response.completed",
               response=self._response(call, reply, "completed"))
         return out
+
+    def foreign(self, body: dict, account: str,
+                owners: dict[str, str]) -> dict | None:
+        """The error for what another account gave out, if there is any."""
+        given = body.get("previous_response_id")
+        if given and owners.get(given, account) != account:
+            return {"error": {
+                "message": f"Previous response with id '{given}' not found.",
+                "type": "invalid_request_error",
+                "param": "previous_response_id",
+                "code": "previous_response_not_found"}}
+        items = body.get("input")
+        for item in items if isinstance(items, list) else []:
+            seal = str(item.get("encrypted_content") or "")
+            if seal.startswith("sealed.") and seal.split(".")[1] != account:
+                return {"error": {
+                    "message": f"The encrypted content {seal} could not be "
+                               "verified. Reason: Encrypted content could "
+                               "not be decrypted or parsed.",
+                    "type": "invalid_request_error", "param": None,
+                    "code": "invalid_encrypted_content"}}
+        return None
 
     def error(self, status, message):
         return {"error": {"message": message,

@@ -14,6 +14,10 @@ prints "listening PORT" and serves until it is killed.  Control, as JSON:
     GET  /_stub/info     ports, accounts, prompts seen per account
     POST /_stub/reset    forget log, faults and caches; {"keep":["cache"]}
 
+Responses: what an account gave out (ids of responses, encrypted content)
+another one does not know.  STUB:reason in a prompt asks for a reasoning item
+with encrypted content, STUB:compact for a compaction item.
+
 Fault kinds and their opts (after = content events sent before it happens):
 
     status     code, body, headers, secs
@@ -149,6 +153,7 @@ class Stub:
         self.log: list[dict] = []
         self.faults: list[Fault] = []
         self.caches: dict[str, PromptCache] = {}
+        self.owners: dict[str, str] = {}  # of response ids
         self.proxy_uses: list[dict] = []
         self.models = ["stub-model"]
         self.events = 4
@@ -370,7 +375,13 @@ class Stub:
             return
         if ex.fault and await self._fail_early(ex):
             return
+        if dialect is dialects.RESPONSES:
+            foreign = dialect.foreign(body, ex.account, self.owners)
+            if foreign:
+                await self._json(ex, 400, foreign)
+                return
         ex.reply = self._reply(ex)
+        self.owners["resp_" + ex.reply.ident] = ex.account
         if ex.call.stream and kind not in ("count", "compact",
                                            "input_tokens", "embeddings"):
             await self._stream(ex)
@@ -406,7 +417,19 @@ class Stub:
             tool = {"id": f"call_{self._count}", "name": "get_weather",
                     "arguments": {"city": "Kiel"}}
         return Reply(f"stub{ex.entry['n']}", ex.call.model, pieces,
-                     Usage(total, cached, max(1, len(pieces) * 2)), tool)
+                     Usage(total, cached, max(1, len(pieces) * 2)), tool,
+                     self._sealed(ex, prompt))
+
+    def _sealed(self, ex: Exchange, prompt: str) -> dict | None:
+        assert ex.call
+        compacts = ex.call.kind == "compact" or "STUB:compact" in prompt
+        if not compacts and "STUB:reason" not in prompt:
+            return None
+        number = ex.entry["n"]
+        return {"id": f"{'cmp' if compacts else 'rs'}_{number}",
+                "type": "compaction" if compacts else "reasoning",
+                **({} if compacts else {"summary": []}),
+                "encrypted_content": f"sealed.{ex.account}.{number}"}
 
     def _pieces(self, account: str) -> list[str]:
         label = re.sub(r"^canary-", "", account)

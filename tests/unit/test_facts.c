@@ -401,6 +401,63 @@ broken_turns_behind_the_texts_are_found(void **state)
 	    facts_read(&facts, body, sizeof(body) - 1), FACTS_NOT_JSON);
 }
 
+/* The text that identifies the last compaction, quotes included. */
+static void
+assert_compaction(const char *body, const char *wanted)
+{
+	must_read(body);
+	if (wanted == NULL) {
+		assert_int_equal(facts.compaction.type, JSON_NONE);
+		return;
+	}
+	assert_int_equal(facts.compaction.len, strlen(wanted));
+	assert_memory_equal(body + facts.compaction.at, wanted, strlen(wanted));
+}
+
+#define USER  "{\"role\":\"user\",\"content\":\"U\"}"
+#define REPLY "{\"role\":\"assistant\",\"content\":\"A\"}"
+
+static void
+compaction_is_found_wherever_it_stands(void **state)
+{
+	(void)state;
+	assert_compaction("{\"input\":[" USER "]}", NULL);
+	assert_compaction("{\"input\":[" USER ",{\"type\":\"compaction\","
+			  "\"id\":\"c1\",\"encrypted_content\":\"E\"}]}",
+	    "\"E\"");
+	assert_compaction("{\"input\":[{\"encrypted_content\":\"E\",\"type\":"
+			  "\"compaction_summary\"}," USER "]}",
+	    "\"E\"");
+	/* Behind the texts that the message hash needs, too. */
+	assert_compaction("{\"input\":[" USER "," REPLY "," USER
+			  ",{\"type\":\"compaction\",\"id\":\"c1\"}]}",
+	    "\"c1\"");
+	assert_compaction("{\"input\":[{\"type\":\"compaction\","
+			  "\"encrypted_content\":\"E\"},{\"type\":"
+			  "\"compaction\",\"encrypted_content\":\"F\"}]}",
+	    "\"F\"");
+	assert_compaction(
+	    "{\"input\":[{\"type\":\"compaction_trigger\"}]}", NULL);
+	assert_compaction("{\"messages\":[{\"type\":\"compaction\","
+			  "\"encrypted_content\":\"E\"}]}",
+	    NULL);
+}
+
+static void
+sealed_reasoning_is_told_from_open(void **state)
+{
+	(void)state;
+	must_read("{\"input\":[" USER "," REPLY ",{\"type\":\"reasoning\","
+		  "\"id\":\"rs\",\"encrypted_content\":\"E\"}]}");
+	assert_true(facts.sealed_reasoning);
+	must_read("{\"input\":[{\"type\":\"reasoning\",\"id\":\"rs\","
+		  "\"encrypted_content\":null}]}");
+	assert_false(facts.sealed_reasoning);
+	must_read("{\"input\":[{\"type\":\"compaction\","
+		  "\"encrypted_content\":\"E\"}]}");
+	assert_false(facts.sealed_reasoning);
+}
+
 int
 main(void)
 {
@@ -415,6 +472,8 @@ main(void)
 		cmocka_unit_test(session_values_are_found),
 		cmocka_unit_test(texts_of_the_message_hash_are_found),
 		cmocka_unit_test(broken_turns_behind_the_texts_are_found),
+		cmocka_unit_test(compaction_is_found_wherever_it_stands),
+		cmocka_unit_test(sealed_reasoning_is_told_from_open),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

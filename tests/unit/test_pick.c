@@ -89,6 +89,8 @@ struct how {
 	const char *model;
 	enum dialect dialect; /* DIALECT_OPENAI, the default, means Claude */
 	int64_t wait_ms;
+	const char *pin;
+	bool hard_pin;
 };
 
 /* Picks into the global `pick`, which stays open until done(). */
@@ -106,6 +108,8 @@ begin(struct how how)
 		.expected = how.expected,
 		.now_ms = now_ms,
 		.wait_ms = how.wait_ms,
+		.pin = how.pin,
+		.hard_pin = how.hard_pin,
 	};
 
 	ask.model_len = strlen(ask.model);
@@ -500,6 +504,41 @@ live_binding_outranks_priority(void **state UNUSED)
 	now_ms += 2000;
 	assert_pick(HOW(.session = "s"), "c", "hit");
 	assert_pick(HOW(.session = "t"), "a", "new");
+}
+
+static void
+pin_decides_and_moves_no_session(void **state UNUSED)
+{
+	PUBLISH(abc);
+	assert_pick(HOW(.pin = "c", .hard_pin = true), "c", "none");
+	assert_pick(HOW(.session = "s"), "a", "new");
+	assert_pick(HOW(.session = "s", .pin = "c"), "c", "none");
+	assert_pick(HOW(.session = "s"), "a", "hit");
+	assert_pick(HOW(.session = "s", .pin = "a"), "a", "hit");
+	/* Nothing else says where this one is to go. */
+	assert_pick(HOW(.session = "t", .pin = "c"), "c", "new");
+	assert_pick(HOW(.session = "t"), "c", "hit");
+}
+
+static void
+hard_pin_is_refused_and_a_soft_one_falls_back(void **state UNUSED)
+{
+	PUBLISH(abc);
+	bar(2, BOARD_COOLING, now_ms + 1000);
+	assert_pick(HOW(.session = "s", .pin = "c"), "a", "new");
+	assert_outcome(HOW(.session = "s", .pin = "c", .hard_pin = true),
+	    PICK_PINNED, now_ms + 1000);
+	assert_int_equal(pick.pin_why, PICK_WHY_COOLING);
+	assert_outcome(HOW(.pin = "c", .hard_pin = true, .wait_ms = 1000),
+	    PICK_WAIT, now_ms + 1000);
+	assert_pick(HOW(.session = "s"), "a", "hit");
+	now_ms += 1000;
+	assert_pick(HOW(.pin = "c", .hard_pin = true), "c", "none");
+	exclude(2);
+	assert_outcome(HOW(.pin = "c", .hard_pin = true), PICK_PINNED, 0);
+	assert_int_equal(pick.pin_why, PICK_WHY_EXCLUDED);
+	assert_outcome(HOW(.pin = "removed", .hard_pin = true), PICK_PINNED, 0);
+	assert_int_equal(pick.pin_why, PICK_WHY_GONE);
 }
 
 static void
@@ -1113,6 +1152,8 @@ main(void)
 		TEST(session_keeps_its_credential),
 		TEST(bound_pick_does_not_read_the_route),
 		TEST(live_binding_outranks_priority),
+		TEST(pin_decides_and_moves_no_session),
+		TEST(hard_pin_is_refused_and_a_soft_one_falls_back),
 		TEST(failed_attempt_moves_the_session_for_all),
 		TEST(cooling_credential_loses_its_session_for_good),
 		TEST(request_may_wait_for_its_credential),

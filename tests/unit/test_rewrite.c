@@ -29,6 +29,7 @@ check(const char *body, const char *model_json, bool codex, const char *wanted)
 	if (model_json != NULL)
 		rewrite_model(&r, model_json, strlen(model_json));
 	assert_int_equal(rewrite_apply(&r, body, strlen(body), &out, &len), 0);
+	rewrite_fini(&r);
 	if (wanted == NULL) {
 		assert_null(out);
 		return;
@@ -80,6 +81,67 @@ all_edits_go_together(void **state UNUSED)
 	    "\"model\":\"longer-than-before\"}");
 }
 
+/* Applies and compares; none to be cut: NULL. */
+static void
+check_unsealed(const char *body, const char *wanted)
+{
+	struct rewrite_places places;
+	struct rewrite r;
+	struct facts *f = malloc(sizeof(*f));
+	char *out;
+	size_t len = 0;
+
+	assert_int_equal(facts_read(f, body, strlen(body)), FACTS_OK);
+	rewrite_places_of(&places, f);
+	assert_int_equal(f->sealed_reasoning, wanted != NULL);
+	free(f);
+	rewrite_init(&r, &places);
+	assert_int_equal(
+	    rewrite_unseal(&r, body, strlen(body)) > 0, wanted != NULL);
+	assert_int_equal(rewrite_apply(&r, body, strlen(body), &out, &len), 0);
+	rewrite_fini(&r);
+	if (wanted == NULL) {
+		assert_null(out);
+		return;
+	}
+	assert_int_equal(len, strlen(wanted));
+	assert_memory_equal(out, wanted, len);
+	free(out);
+}
+
+#define SEALED "{\"type\":\"reasoning\",\"encrypted_content\":\"x\"}"
+
+static void
+sealed_reasoning_is_cut_with_its_commas(void **state UNUSED)
+{
+	check_unsealed("{\"input\":[ {\"a\":1} , " SEALED " , {\"b\":2} ]}",
+	    "{\"input\":[ {\"a\":1} , {\"b\":2} ]}");
+	check_unsealed("{\"input\":[ " SEALED " ,\n{\"b\":2} ]}",
+	    "{\"input\":[ {\"b\":2} ]}");
+	check_unsealed("{\"input\":[" SEALED "," SEALED ",1," SEALED "]}",
+	    "{\"input\":[1]}");
+	check_unsealed("{\"input\":[1," SEALED "," SEALED " , 2,3," SEALED
+		       "," SEALED "]}",
+	    "{\"input\":[1 , 2,3]}");
+	check_unsealed("{\"input\":[" SEALED " ]}", "{\"input\":[ ]}");
+	check_unsealed("{\"input\":[{\"id\":\"rs\",\"encrypted_content\":"
+		       "\"y\",\"summary\":[{}],\"typ\\u0065\":"
+		       "\"reasoning\"},2],\"model\":\"m\"}",
+	    "{\"input\":[2],\"model\":\"m\"}");
+}
+
+static void
+what_is_not_sealed_reasoning_stays(void **state UNUSED)
+{
+	check_unsealed("{\"input\":\"text\"}", NULL);
+	check_unsealed("{\"model\":\"m\"}", NULL);
+	check_unsealed("{\"input\":[{\"type\":\"reasoning\",\"summary\":[]},"
+		       "{\"type\":\"reasoning\",\"encrypted_content\":null},"
+		       "{\"type\":\"compaction\",\"encrypted_content\":\"x\"},"
+		       "{\"type\":\"message\",\"content\":[" SEALED "]}]}",
+	    NULL);
+}
+
 int
 main(void)
 {
@@ -88,6 +150,8 @@ main(void)
 		cmocka_unit_test(body_without_edits_is_sent_itself),
 		cmocka_unit_test(codex_gets_stream_and_no_store),
 		cmocka_unit_test(all_edits_go_together),
+		cmocka_unit_test(sealed_reasoning_is_cut_with_its_commas),
+		cmocka_unit_test(what_is_not_sealed_reasoning_stays),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

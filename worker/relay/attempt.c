@@ -78,9 +78,12 @@ edit_body(struct attempt *a, const struct attempt_ask *ask)
 	}
 	if (is_codex_oauth(ask->credential, x->route.row->operation))
 		rewrite_for_codex(&edits);
+	if (ask->unseal)
+		(void)rewrite_unseal(&edits, x->body, x->body_len);
 	a->body_len = x->body_len;
 	rc =
 	    rewrite_apply(&edits, x->body, x->body_len, &a->body, &a->body_len);
+	rewrite_fini(&edits);
 	buf_fini(&name);
 	return rc;
 }

@@ -53,6 +53,7 @@ struct attempt_ask {
 	struct span asked; /* the model as the client spelled it */
 	const struct rewrite_places *places; /* of the body */
 	bool stream;                         /* the client wants one */
+	bool unseal; /* leave out reasoning that is encrypted */
 	unsigned number;
 };
 

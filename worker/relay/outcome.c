@@ -247,6 +247,25 @@ outcome_of(const struct failure *f, const struct cooling *c)
 	return o;
 }
 
+bool
+outcome_is_sealed(const struct failure *f)
+{
+	static const char *const unreadable[] = { "verified", "decrypt",
+		"organization" };
+
+	if (f->end != ATTEMPT_STATUS && f->end != ATTEMPT_IN_BAND)
+		return false;
+	if (strcmp(f->code, "invalid_encrypted_content") == 0)
+		return true;
+	if (!says(f->text, "encrypted content") &&
+	    !says(f->text, "encrypted_content"))
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(unreadable); i++)
+		if (says(f->text, unreadable[i]))
+			return true;
+	return false;
+}
+
 const char *
 outcome_end_name(enum attempt_end end)
 {

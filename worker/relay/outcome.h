@@ -60,6 +60,12 @@ struct outcome {
 
 struct outcome outcome_of(const struct failure *f, const struct cooling *c);
 
+/*
+ * The upstream cannot read encrypted content that the request brought: it is
+ * another account's.
+ */
+bool outcome_is_sealed(const struct failure *f);
+
 /* "ok", "status", "in_band", "network", "timeout", "client_gone". */
 const char *outcome_end_name(enum attempt_end end);
 

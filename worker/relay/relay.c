@@ -50,6 +50,7 @@ relay_free(struct relay *r)
 	free(r->last);
 	free(r->excluded);
 	free(r->expected);
+	free(r->pin);
 	free(r->asked);
 	free(r->model);
 	free(r);

@@ -33,6 +33,7 @@ relay_forget_answer(struct relay *r)
 		collect_fini(r->collect);
 	free(r->collect);
 	r->collect = NULL;
+	relay_forget_pins(r);
 }
 
 /* ---- failures */
@@ -282,6 +283,7 @@ whole_done(struct relay *r, enum upstream_end end)
 		return;
 	}
 	n = relay_headers(r, headers);
+	relay_commit_pins(r);
 	relay_succeeded(r);
 	relay_answer(
 	    r, r->attempt.status, headers, n, r->held.data, r->held.len);
@@ -417,6 +419,7 @@ answer_collected(struct relay *r)
 	for (size_t i = 1; i <= found; i++)
 		if (!span_equal_nocase(headers[i].name, headers[0].name))
 			headers[n++] = headers[i];
+	relay_commit_pins(r);
 	relay_succeeded(r);
 	relay_answer(r, r->attempt.status, headers, n, text.p, text.len);
 }
@@ -536,6 +539,7 @@ begin_answer(struct relay *r)
 		fail_unusable(r, "The provider's answer is encoded");
 		return;
 	}
+	relay_watch_pins(r);
 	if (r->answer == ANSWER_RAW)
 		relay_splice(r, relay_content_length(r), NULL, 0);
 	if (r->answer == ANSWER_COLLECT) {
@@ -570,6 +574,7 @@ on_data(void *ctx, const char *p, size_t len)
 	r->heard_us = clock_mono_us();
 	if (first)
 		r->attempt.first_us = r->heard_us;
+	relay_read_pins(r, p, len);
 	answers[r->answer].data(r, p, len);
 	/* Another limit holds from the first byte on, maybe a shorter one. */
 	if (first)

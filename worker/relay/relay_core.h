@@ -2,9 +2,9 @@
 /*
  * The state of a relay, open to its files and nobody else: relay.c has its
  * life and its clock, relay_request.c what was asked, relay_try.c whom to ask,
- * relay_round.c when those are asked again that failed, relay_refuse.c what is
- * said when nobody can be asked, relay_answer.c what comes back, relay_tell.c
- * what the client is told.
+ * relay_pins.c who alone can be asked, relay_round.c when those are asked
+ * again that failed, relay_refuse.c what is said when nobody can be asked,
+ * relay_answer.c what comes back, relay_tell.c what the client is told.
  * Each event is one function; whatever ends the relay detaches it from its
  * exchange first and leaves the memory to the end of the turn, because callers
  * up the stack still hold it.
@@ -21,10 +21,12 @@
 
 #include "common/bindings.h"
 #include "common/buf.h"
+#include "common/pins.h"
 #include "worker/client/exchange.h"
 #include "worker/client/respond.h"
 #include "worker/dialect/collect.h"
 #include "worker/dialect/dialect_stream.h"
+#include "worker/dialect/pin_scan.h"
 #include "worker/relay/attempt.h"
 #include "worker/relay/reply.h"
 #include "worker/relay/rewrite.h"
@@ -35,6 +37,9 @@
 
 /* As much of an answer is held back, and of an error kept. */
 enum { RELAY_HOLD = 64 * 1024 };
+
+/* So many pins of an answer are kept back to be put together. */
+enum { RELAY_PINS_MAX = 8 };
 
 enum relay_state {
 	RELAY_HELD,    /* the client has got nothing yet */
@@ -86,6 +91,13 @@ struct relay {
 	const char *source; /* of the session; NULL: none */
 	char session_short[SESSION_SHORT_BYTES];
 
+	/* Who alone can be asked. */
+	enum pin_kind pin_kind;
+	struct pin_key pin_key;
+	char *pin;     /* credential; NULL: anyone */
+	bool sealed;   /* it has encrypted reasoning */
+	bool unsealed; /* which is left out since somebody could not read it */
+
 	/* Whom to ask. */
 	struct attempt attempt;
 	bool trying;        /* attempt is under way */
@@ -110,11 +122,14 @@ struct relay {
 	struct dialect_stream frames;
 	struct buf held;
 	struct collect *collect; /* ANSWER_COLLECT */
-	bool charged;            /* an error inside it was booked */
-	bool released;           /* the request body was given back */
-	bool paused;             /* the upstream waits for the client */
-	uint64_t bytes;          /* of body told to the client */
-	int64_t first_us;        /* when it got the first of them */
+	struct pin_scan *scan;   /* NULL: no pins in answers of this dialect */
+	struct pin_key found[RELAY_PINS_MAX];
+	size_t nfound;    /* of them, to be put before more is told */
+	bool charged;     /* an error inside it was booked */
+	bool released;    /* the request body was given back */
+	bool paused;      /* the upstream waits for the client */
+	uint64_t bytes;   /* of body told to the client */
+	int64_t first_us; /* when it got the first of them */
 
 	/* Clocks, of clock_mono_us(). */
 	struct event timer;
@@ -147,6 +162,28 @@ void relay_refuse(struct relay *r, enum respond_error error,
  * the exchange has ended.
  */
 bool relay_read_request(struct relay *r);
+
+/* ---- relay_pins.c */
+
+/* The credential that the request is pinned to, by what it brings back. */
+void relay_take_pin(struct relay *r, const struct facts *f);
+
+/* An answer of 2xx begins; reads its next bytes, before they are told. */
+void relay_watch_pins(struct relay *r);
+void relay_read_pins(struct relay *r, const char *p, size_t len);
+
+/* Puts what was found: to be called before any of it is told. */
+void relay_commit_pins(struct relay *r);
+void relay_forget_pins(struct relay *r);
+
+/* Tells the client that the one credential that can serve it does not. */
+void relay_refuse_pinned(struct relay *r, enum pick_why why, int64_t until_ms);
+
+/*
+ * Whether the failure is that reasoning could not be read; then the request
+ * is on its way again without it, once.
+ */
+bool relay_unseal(struct relay *r, const struct failure *f);
 
 /* ---- relay_try.c */
 

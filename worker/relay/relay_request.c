@@ -127,5 +127,6 @@ relay_read_request(struct relay *r)
 	    dialect_client_is_codex(http_head_get(&x->head, "user-agent"),
 		http_head_get(&x->head, "originator"));
 	take_session(r, &f);
+	relay_take_pin(r, &f);
 	return true;
 }

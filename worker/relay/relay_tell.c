@@ -94,6 +94,7 @@ relay_splice(struct relay *r, int64_t length, const char *p, size_t len)
 		iov_of(p, len) };
 	size_t waiting;
 
+	relay_commit_pins(r);
 	if (r->state == RELAY_HELD)
 		waiting = exchange_open(r->x, r->attempt.status, headers,
 		    relay_headers(r, headers), length, iov, 2);
@@ -109,6 +110,7 @@ relay_splice(struct relay *r, int64_t length, const char *p, size_t len)
 void
 relay_pass_on(struct relay *r, const char *p, size_t len)
 {
+	relay_commit_pins(r);
 	tell(r, p, len);
 	release_body(r);
 }

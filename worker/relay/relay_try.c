@@ -92,6 +92,7 @@ start(struct relay *r, const struct state_credential *c,
 		.asked = span_of(r->asked),
 		.places = &r->places,
 		.stream = r->stream,
+		.unseal = r->unsealed,
 		.number = r->attempts + 1,
 	};
 	int rc = attempt_start(&r->attempt, &ask, &relay_events, r);
@@ -133,7 +134,8 @@ count_decision(struct relay *r, enum pick_decision decision)
 
 /* One pick and the start of its attempt: 0, START_NEXT or what pick said. */
 static int
-pick_and_start(struct relay *r, int64_t *until_ms, int *refusal)
+pick_and_start(
+    struct relay *r, int64_t *until_ms, enum pick_why *why, int *refusal)
 {
 	const struct exchange *x = r->x;
 	bool session = r->has_session && !r->unbound;
@@ -152,6 +154,8 @@ pick_and_start(struct relay *r, int64_t *until_ms, int *refusal)
 		.expected = r->expected,
 		.round = r->round,
 		.request_retry = r->worker->config->request_retry,
+		.pin = r->pin,
+		.hard_pin = r->worker->config->routing.hard_pins,
 		.now_ms = clock_now_ms(),
 	};
 	struct pick p;
@@ -165,6 +169,7 @@ pick_and_start(struct relay *r, int64_t *until_ms, int *refusal)
 			exclude(r, p.credential->slot);
 	} else if (rc > 0) {
 		*until_ms = p.until_ms;
+		*why = p.pin_why;
 		rc = 0;
 	}
 	pick_end(&p);
@@ -202,15 +207,19 @@ nobody_left(struct relay *r, int refusal, int64_t until_ms)
 void
 relay_try(struct relay *r)
 {
+	enum pick_why why = PICK_WHY_MAX;
 	int64_t until_ms = 0;
 	int refusal;
 	int rc;
 
 	do
-		rc = pick_and_start(r, &until_ms, &refusal);
+		rc = pick_and_start(r, &until_ms, &why, &refusal);
 	while (rc == START_NEXT);
 	if (rc < 0)
 		fail_to_start(r, rc);
+	else if (refusal == PICK_PINNED)
+		relay_refuse_pinned(
+		    r, why, until_ms > 0 ? until_ms : r->retry_at_ms);
 	else if (refusal != PICK_OK)
 		nobody_left(r, refusal, until_ms);
 }
@@ -323,6 +332,8 @@ next_step(const struct relay *r, const struct outcome *o)
 		return NEXT_AGAIN;
 	if (o->action == OUTCOME_AGAIN)
 		return NEXT_TELL;
+	if (r->pin != NULL && config->routing.hard_pins)
+		return NEXT_OTHER; /* of whom there is none */
 	if (most > 0 && r->spent + 1 >= most)
 		return NEXT_ROUND;
 	return NEXT_OTHER;
@@ -372,6 +383,8 @@ relay_failed(struct relay *r, const struct failure *f)
 	int64_t until_ms;
 	struct outcome o;
 
+	if (relay_unseal(r, f))
+		return;
 	log_set_request(r->x->request_id);
 	o = attempt_charge(&r->attempt, f, &until_ms);
 	log_info("attempt %u with credential \"%s\" failed: %s, status %d",

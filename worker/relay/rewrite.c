@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/alloc.h"
+
 void
 rewrite_places_of(struct rewrite_places *places, const struct facts *f)
 {
@@ -13,6 +15,7 @@ rewrite_places_of(struct rewrite_places *places, const struct facts *f)
 		.model = f->field[FACTS_MODEL],
 		.stream = f->field[FACTS_STREAM],
 		.store = f->field[FACTS_STORE],
+		.input = f->field[FACTS_INPUT],
 		.inside = f->inside,
 		.empty = f->empty,
 	};
@@ -21,23 +24,28 @@ rewrite_places_of(struct rewrite_places *places, const struct facts *f)
 void
 rewrite_init(struct rewrite *r, const struct rewrite_places *places)
 {
-	r->places = places;
-	r->n = 0;
+	*r = (struct rewrite){ .places = places };
+}
+
+void
+rewrite_fini(struct rewrite *r)
+{
+	free(r->edits);
+	r->edits = NULL;
 }
 
 /* Keeps the order of the body; of one place, that of the calls. */
 static void
 add(struct rewrite *r, size_t at, size_t len, const char *text, size_t text_len)
 {
-	size_t i = r->n++;
+	size_t i;
 
-	assert(i < REWRITE_EDITS);
-	for (; i > 0 && r->edits[i - 1].at > at; i--)
+	if (r->n == REWRITE_EDITS_MAX)
+		return;
+	xgrow(&r->edits, &r->cap, r->n, sizeof(*r->edits));
+	for (i = r->n++; i > 0 && r->edits[i - 1].at > at; i--)
 		r->edits[i] = r->edits[i - 1];
-	r->edits[i].at = at;
-	r->edits[i].len = len;
-	r->edits[i].text = text;
-	r->edits[i].text_len = text_len;
+	r->edits[i] = (struct rewrite_edit){ at, len, text, text_len };
 }
 
 void
@@ -75,6 +83,62 @@ rewrite_for_codex(struct rewrite *r)
 			add(r, v->at, v->len, wanted[i].literal,
 			    strlen(wanted[i].literal));
 	}
+}
+
+/* A walk over the items of an array, some of which are cut out. */
+struct cut {
+	struct rewrite *rewrite;
+	size_t last_end; /* of the item before, or of the opening bracket */
+	bool kept;       /* one before stays, so a comma before is to go */
+	bool open;       /* a cut goes on up to the next item */
+	size_t from;     /* where it began */
+	size_t n;
+};
+
+static void
+end_cut(struct cut *c, size_t at)
+{
+	if (c->open)
+		add(c->rewrite, c->from, at - c->from, "", 0);
+	c->open = false;
+}
+
+static void
+walk_item(struct cut *c, const struct json_value *item, bool out)
+{
+	c->n += out;
+	if (!out) {
+		/* Behind a kept one the cut ends before the comma. */
+		end_cut(c, c->kept ? c->last_end : item->at);
+		c->kept = true;
+	} else if (!c->open) {
+		c->open = true;
+		c->from = c->kept ? c->last_end : item->at;
+	}
+	c->last_end = item->at + item->len;
+}
+
+size_t
+rewrite_unseal(struct rewrite *r, const char *body, size_t len)
+{
+	const struct json_value *input = &r->places->input;
+	struct cut c = { .rewrite = r };
+	struct json_value item;
+	struct json_reader reader;
+
+	if (input->type != JSON_ARRAY || input->at + input->len > len)
+		return 0;
+	json_reader_init(&reader, body + input->at, input->len);
+	(void)json_enter(&reader);
+	while (json_element(&reader)) {
+		if (!json_read(&reader, &item))
+			break;
+		item.at += input->at;
+		walk_item(&c, &item,
+		    facts_item_is_sealed_reasoning(body + item.at, item.len));
+	}
+	end_cut(&c, c.last_end);
+	return c.n;
 }
 
 int

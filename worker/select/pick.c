@@ -663,22 +663,13 @@ on_usable(void *ctx, const struct binding *found)
 	return take_bound(ctx, found, &v) == 0 && v.why == PICK_WHY_MAX;
 }
 
-/* Ends bindings_bind() with -ECANCELED when there is nobody to be bound to. */
-static int
-on_choose(void *ctx, struct binding *chosen)
+/* The binding of the session to p->credential. */
+static void
+fill_binding(const struct pick *p, struct binding *chosen)
 {
-	struct pick *p = ctx;
 	const struct pick_ask *ask = p->ask;
-	const struct state_credential *c;
-	bool marked;
+	const struct state_credential *c = p->credential;
 
-	marked = board_session_marked(
-	    p->picker->board, binding_session_word(ask->session), ask->now_ms);
-	p->refusal =
-	    pick_unbound(p, marked ? choose_by_rendezvous : choose_by_strategy);
-	if (p->refusal != PICK_OK)
-		return -ECANCELED;
-	c = p->credential;
 	chosen->epoch = c->epoch;
 	chosen->slot = (uint16_t)c->slot;
 	(void)str_copy(chosen->credential, sizeof(chosen->credential),
@@ -691,6 +682,21 @@ on_choose(void *ctx, struct binding *chosen)
 	if (ask->session_short != NULL)
 		(void)str_copy(chosen->session, sizeof(chosen->session),
 		    ask->session_short);
+}
+
+/* Ends bindings_bind() with -ECANCELED when there is nobody to be bound to. */
+static int
+on_choose(void *ctx, struct binding *chosen)
+{
+	struct pick *p = ctx;
+	bool marked = board_session_marked(p->picker->board,
+	    binding_session_word(p->ask->session), p->ask->now_ms);
+
+	p->refusal =
+	    pick_unbound(p, marked ? choose_by_rendezvous : choose_by_strategy);
+	if (p->refusal != PICK_OK)
+		return -ECANCELED;
+	fill_binding(p, chosen);
 	return 0;
 }
 
@@ -916,6 +922,107 @@ pick_with_session(struct pick *p)
 	return pick_and_bind(p, b.credential);
 }
 
+/* ---- pinned */
+
+/* Takes the credential of the pin, or says why not. 0 or negative errno. */
+static int
+take_pinned(struct pick *p, struct verdict *v)
+{
+	const struct state_credential *c;
+	int rc = find_record(p, p->ask->pin);
+
+	*v = (struct verdict){ .why = PICK_WHY_GONE };
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : rc;
+	*v = judge_credential(p);
+	if (v->why != PICK_WHY_MAX)
+		return 0;
+	c = p->credential;
+	if (excluded(p->ask, c->slot))
+		v->why = PICK_WHY_EXCLUDED;
+	else
+		*v = judge_health(p, c->slot, p->model->cell, c->incarnation);
+	return 0;
+}
+
+/* One that is void gives way. */
+static bool
+on_binding_beside_pin(void *ctx, const struct binding *found)
+{
+	const struct pick *p = ctx;
+
+	return strcmp(found->credential, p->ask->pin) != 0 ||
+	       found->epoch == p->credential->epoch;
+}
+
+static int
+on_choose_pinned(void *ctx, struct binding *chosen)
+{
+	fill_binding(ctx, chosen);
+	return 0;
+}
+
+/*
+ * A session that is bound stays where it is, be it elsewhere; one that is not
+ * is bound to where its state is.
+ */
+static void
+bind_to_pin(struct pick *p)
+{
+	struct picker *picker = p->picker;
+	const struct bind_ops ops = { on_binding_beside_pin, on_choose_pinned,
+		p };
+	struct binding b;
+	enum bind_outcome outcome;
+	bool joined;
+	int rc = read_binding(p, &b, &joined);
+
+	if (rc < 0 || (rc == 0 && strcmp(b.credential, p->ask->pin) != 0))
+		return;
+	if (rc == 0 && joined && b.epoch == p->credential->epoch) {
+		(void)hit(p, &b);
+		return;
+	}
+	rc = bindings_bind(picker->bindings, picker->board, p->ask->session,
+	    p->ask->alias, NULL, picker->ttl_ms, p->ask->now_ms,
+	    PICK_LOCK_WAIT_MS, &ops, &b, &outcome);
+	if (rc == 0 && strcmp(b.credential, p->ask->pin) == 0)
+		p->decision = decision_of[outcome];
+}
+
+/* PICK_OK, PICK_WAIT, PICK_PINNED or negative errno. */
+static int
+pick_pinned(struct pick *p)
+{
+	struct verdict v;
+	int rc = take_pinned(p, &v);
+
+	if (rc < 0)
+		return rc;
+	if (v.why == PICK_WHY_MAX) {
+		p->pinned = true;
+		if (p->picker->affinity && p->ask->session != NULL)
+			bind_to_pin(p);
+		return PICK_OK;
+	}
+	p->until_ms = v.until_ms;
+	if (v.why == PICK_WHY_COOLING &&
+	    v.until_ms <= p->ask->now_ms + p->ask->wait_ms)
+		return PICK_WAIT;
+	p->pin_why = v.why;
+	pass_over(p, p->credential != NULL ? p->credential->slot : BOARD_NONE,
+	    p->ask->pin, v);
+	return PICK_PINNED;
+}
+
+static int
+pick_any(struct pick *p)
+{
+	if (p->picker->affinity && p->ask->session != NULL)
+		return pick_with_session(p);
+	return pick_unbound(p, choose_by_strategy);
+}
+
 int
 pick_begin(struct pick *p, struct picker *picker, const struct pick_ask *ask)
 {
@@ -925,6 +1032,8 @@ pick_begin(struct pick *p, struct picker *picker, const struct pick_ask *ask)
 	p->model = NULL;
 	p->decision = PICK_DECISION_NONE;
 	p->until_ms = 0;
+	p->pinned = false;
+	p->pin_why = PICK_WHY_MAX;
 	p->npassed = 0;
 	p->nhints = 0;
 	p->picker = picker;
@@ -935,10 +1044,9 @@ pick_begin(struct pick *p, struct picker *picker, const struct pick_ask *ask)
 	if (rc < 0)
 		return rc;
 	p->txn_id = mdb_txn_id(p->txn);
-	if (picker->affinity && ask->session != NULL)
-		rc = pick_with_session(p);
-	else
-		rc = pick_unbound(p, choose_by_strategy);
+	rc = ask->pin != NULL ? pick_pinned(p) : PICK_PINNED;
+	if (rc == PICK_PINNED && (ask->pin == NULL || !ask->hard_pin))
+		rc = pick_any(p);
 	if (rc != PICK_OK) {
 		p->credential = NULL;
 		p->model = NULL;

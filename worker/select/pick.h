@@ -104,6 +104,13 @@ struct pick_ask {
 	unsigned round;
 	int request_retry;
 
+	/*
+	 * The credential that alone can serve the request, NULL: any can.
+	 * hard_pin: rather nobody than another.
+	 */
+	const char *pin;
+	bool hard_pin;
+
 	int64_t now_ms; /* clock_now_ms() */
 
 	/*
@@ -120,8 +127,9 @@ enum pick_outcome {
 	PICK_COOLING,       /* all wait for their quota, until_ms: 429 */
 	PICK_BLOCKED,       /* none is usable, until_ms may be 0: 503 */
 	PICK_EXHAUSTED,     /* only excluded ones are left: the last error */
-	PICK_WAIT           /* bound and cooling until until_ms, within
+	PICK_WAIT,          /* bound and cooling until until_ms, within
 			     * wait_ms: ask again then */
+	PICK_PINNED         /* the one it is pinned to cannot, see pin_why */
 };
 
 /* How the credential was found: the decision of "why". */
@@ -167,7 +175,9 @@ struct pick {
 	const struct state_credential *credential;
 	const struct state_model *model; /* as that credential serves it */
 	enum pick_decision decision;
-	int64_t until_ms; /* PICK_COOLING, PICK_BLOCKED, PICK_WAIT */
+	int64_t until_ms; /* PICK_COOLING, _BLOCKED, _WAIT, _PINNED */
+	bool pinned;      /* the pin decided */
+	enum pick_why pin_why;
 
 	/* The credentials that were passed over, the first of them. */
 	struct pick_passed passed[PICK_PASSED_MAX];

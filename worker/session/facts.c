@@ -62,10 +62,17 @@ static const struct format responses_format = {
 	},
 };
 
+/* Items that hold what only one account can read, by their type. */
+static const char *const compaction_types[] = { "compaction",
+	"compaction_summary", "context_compaction", NULL };
+
+static const char *const reasoning_types[] = { "reasoning", NULL };
+
 /* What has been read of a turn. */
 struct turn {
 	struct json_value role;
 	struct json_value type;
+	struct json_value id, sealed; /* of an item */
 	bool has_content;
 	struct msg_text text;
 	struct msg_text *slot; /* where the text goes */
@@ -157,7 +164,10 @@ read_content(
 		append_text(r, &value, text);
 }
 
-/* Where a role's text goes; NULL: it is not needed, or not any more. */
+/*
+ * Where a role's text goes; NULL: it is not needed, or not any more. texts are
+ * NULL when none is.
+ */
 static struct msg_text *
 slot_of_role(const struct json_reader *r, const struct json_value *name,
     const struct format *format, struct msg_texts *texts)
@@ -165,7 +175,7 @@ slot_of_role(const struct json_reader *r, const struct json_value *name,
 	struct msg_text *slot;
 	size_t i;
 
-	for (i = 0; i < ARRAY_LEN(format->roles); i++) {
+	for (i = 0; texts != NULL && i < ARRAY_LEN(format->roles); i++) {
 		if (format->roles[i].name == NULL)
 			break;
 		if (!json_is(r->text, name, format->roles[i].name))
@@ -174,6 +184,14 @@ slot_of_role(const struct json_reader *r, const struct json_value *name,
 		return slot->len == 0 ? slot : NULL;
 	}
 	return NULL;
+}
+
+/* Whether an item of that type may be sealed. */
+static bool
+type_may_be_sealed(const struct json_reader *r, const struct json_value *type)
+{
+	return json_is_any(r->text, type, compaction_types) ||
+	       json_is_any(r->text, type, reasoning_types);
 }
 
 /* Read a member of a turn. False: the turn does not count. */
@@ -190,7 +208,17 @@ read_turn_member(struct json_reader *r, const struct json_value *name,
 	    json_is(r->text, name, "type")) {
 		(void)json_read(r, &turn->type);
 		return is_empty(&turn->type) ||
-		       json_is(r->text, &turn->type, "message");
+		       json_is(r->text, &turn->type, "message") ||
+		       type_may_be_sealed(r, &turn->type);
+	}
+	if (format->typed_items && json_is(r->text, name, "id")) {
+		read_first(r, &turn->id);
+		return true;
+	}
+	if (format->typed_items &&
+	    json_is(r->text, name, "encrypted_content")) {
+		read_first(r, &turn->sealed);
+		return true;
 	}
 	if (!turn->has_content && json_equals(r->text, name, format->content.p,
 				      format->content.len)) {
@@ -202,9 +230,32 @@ read_turn_member(struct json_reader *r, const struct json_value *name,
 	return true;
 }
 
+static bool
+is_text(const struct json_value *value)
+{
+	return value->type == JSON_STRING && value->len > 2;
+}
+
+/* An item was read as far as it may hold something that is sealed. */
 static void
-read_turn(
-    struct json_reader *r, const struct format *format, struct msg_texts *texts)
+note_item(
+    struct facts *facts, const struct json_reader *r, const struct turn *turn)
+{
+	const struct json_value *what =
+	    is_text(&turn->sealed) ? &turn->sealed : &turn->id;
+
+	if (!is_text(what))
+		return;
+	if (json_is_any(r->text, &turn->type, compaction_types))
+		facts->compaction = *what;
+	else if (what == &turn->sealed &&
+		 json_is_any(r->text, &turn->type, reasoning_types))
+		facts->sealed_reasoning = true;
+}
+
+static void
+read_turn(struct facts *facts, struct json_reader *r,
+    const struct format *format, struct msg_texts *texts)
 {
 	struct json_value name;
 	struct turn turn;
@@ -213,6 +264,8 @@ read_turn(
 		return;
 	turn.role = (struct json_value){ 0 };
 	turn.type = (struct json_value){ 0 };
+	turn.id = (struct json_value){ 0 };
+	turn.sealed = (struct json_value){ 0 };
 	turn.has_content = false;
 	turn.text.len = 0;
 	turn.slot = NULL;
@@ -222,7 +275,8 @@ read_turn(
 			return;
 		}
 	}
-	if (turn.slot != NULL)
+	note_item(facts, r, &turn);
+	if (turn.slot != NULL && !type_may_be_sealed(r, &turn.type))
 		*turn.slot = turn.text;
 }
 
@@ -234,8 +288,9 @@ texts_complete(const struct format *format, const struct msg_texts *texts)
 	       (texts->of[MSG_SYSTEM].len > 0 || !format->needs_system);
 }
 
+/* Of items all are read: any may be sealed. */
 static void
-read_turns(struct json_reader *r, struct json_value *value,
+read_turns(struct facts *facts, struct json_reader *r, struct json_value *value,
     const struct format *format, struct msg_texts *texts)
 {
 	if (value->type != JSON_ARRAY) {
@@ -244,8 +299,11 @@ read_turns(struct json_reader *r, struct json_value *value,
 	}
 	(void)json_enter(r);
 	while (json_element(r)) {
-		read_turn(r, format, texts);
-		if (texts_complete(format, texts)) {
+		read_turn(facts, r, format, texts);
+		if (texts == NULL || !texts_complete(format, texts))
+			continue;
+		texts = NULL;
+		if (!format->typed_items) {
 			(void)json_leave(r);
 			return;
 		}
@@ -256,20 +314,20 @@ static void
 read_messages(
     struct facts *facts, struct json_reader *r, struct json_value *value)
 {
-	read_turns(r, value, &chat_format, &facts->messages);
+	read_turns(facts, r, value, &chat_format, &facts->messages);
 }
 
 static void
 read_contents(
     struct facts *facts, struct json_reader *r, struct json_value *value)
 {
-	read_turns(r, value, &gemini_format, &facts->gemini);
+	read_turns(facts, r, value, &gemini_format, &facts->gemini);
 }
 
 static void
 read_input(struct facts *facts, struct json_reader *r, struct json_value *value)
 {
-	read_turns(r, value, &responses_format, &facts->responses);
+	read_turns(facts, r, value, &responses_format, &facts->responses);
 }
 
 /* Of the blocks the first with a text counts, whatever its type. */
@@ -546,4 +604,24 @@ facts_message_texts(const struct facts *facts, struct msg_texts *texts)
 		fill_all(texts, &facts->responses);
 	}
 	return has_system_or_user(texts);
+}
+
+bool
+facts_item_is_sealed_reasoning(const char *item, size_t len)
+{
+	struct json_value name, type = { 0 }, sealed = { 0 };
+	struct json_reader r;
+
+	json_reader_init(&r, item, len);
+	if (!json_enter_if(&r, JSON_OBJECT))
+		return false;
+	while (json_member(&r, &name)) {
+		if (json_is(item, &name, "type"))
+			read_first(&r, &type);
+		else if (json_is(item, &name, "encrypted_content"))
+			read_first(&r, &sealed);
+		else
+			(void)json_read(&r, NULL);
+	}
+	return is_text(&sealed) && json_is_any(item, &type, reasoning_types);
 }

@@ -90,6 +90,14 @@ struct facts {
 
 	struct json_value field[FACTS_FIELDS];
 
+	/*
+	 * Of the items of a Responses `input`: what identifies the last
+	 * compaction (its encrypted content, or else its id; JSON_NONE: there
+	 * is none), and whether any reasoning has encrypted content.
+	 */
+	struct json_value compaction;
+	bool sealed_reasoning;
+
 	/* Private: see facts_message_texts. */
 	struct msg_texts messages;
 	struct msg_text system;
@@ -112,6 +120,12 @@ facts_read(struct facts *facts, const char *body, size_t len);
  * otherwise all share the hash of their instructions).
  */
 bool facts_message_texts(const struct facts *facts, struct msg_texts *texts);
+
+/*
+ * Whether an item of a Responses `input`, a JSON text of its own, is
+ * reasoning with encrypted content.
+ */
+bool facts_item_is_sealed_reasoning(const char *item, size_t len);
 
 /*
  * The text of a field as lenient readers take it (json_text): at most cap

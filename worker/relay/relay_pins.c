@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * State that only one account can read: what a request brings back of it and
+ * which credential that pins, and what an answer gives out of it, which is
+ * pinned before the client has it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/alloc.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/pins.h"
+#include "worker/relay/relay_core.h"
+
+static const char turn_state[] = "x-codex-turn-state";
+
+static const struct digest *
+scope_of(const struct relay *r)
+{
+	return r->x->has_scope ? &r->x->scope : NULL;
+}
+
+/* ---- what the request brings */
+
+static struct span
+inside_quotes(const struct facts *f, const struct json_value *v)
+{
+	if (v->type != JSON_STRING)
+		return (struct span){ NULL, 0 };
+	return (struct span){ f->body + v->at + 1, v->len - 2 };
+}
+
+/* Reads a pin; a failure to read is no pin. */
+static bool
+read_pin(struct relay *r, struct pin *pin)
+{
+	struct store *s = &r->worker->store_bindings;
+	MDB_txn *txn;
+	int rc;
+
+	if (store_read(s, &txn) < 0)
+		return false;
+	rc = pins_get(s, txn, &r->pin_key, clock_now_ms(), pin);
+	store_read_end(s);
+	return rc == 0;
+}
+
+/* One that is used lives on. A touch in vain is due again the next time. */
+static void
+keep_alive(struct relay *r, const struct pin *pin)
+{
+	int64_t ttl_ms = r->all->picker.ttl_ms;
+	int64_t now_ms = clock_now_ms();
+
+	if (pins_touch_due(pin, ttl_ms, now_ms))
+		(void)!pins_put(&r->worker->store_bindings, r->worker->board,
+		    &r->pin_key, 1, pin->credential, ttl_ms, now_ms,
+		    PICK_LOCK_WAIT_MS);
+}
+
+void
+relay_take_pin(struct relay *r, const struct facts *f)
+{
+	/* What says most about this very request comes first. */
+	const struct {
+		enum pin_kind kind;
+		struct span token;
+	} brought[] = {
+		{ PIN_RESPONSE,
+		    inside_quotes(f, &f->field[FACTS_PREVIOUS_RESPONSE_ID]) },
+		{ PIN_COMPACTION, inside_quotes(f, &f->compaction) },
+		{ PIN_TURN_STATE, http_head_get(&r->x->head, turn_state) },
+	};
+	struct digest token;
+	struct pin pin;
+
+	if (r->x->route.dialect != DIALECT_RESPONSES)
+		return;
+	r->sealed = f->sealed_reasoning;
+	for (size_t i = 0; i < ARRAY_LEN(brought) && r->pin == NULL; i++) {
+		if (brought[i].token.len == 0)
+			continue;
+		pin_token_digest(
+		    brought[i].token.p, brought[i].token.len, &token);
+		pin_key_make(&r->pin_key, scope_of(r), brought[i].kind, &token);
+		if (!read_pin(r, &pin))
+			continue;
+		r->pin_kind = brought[i].kind;
+		r->pin = xstrdup(pin.credential);
+		keep_alive(r, &pin);
+	}
+}
+
+/* ---- what the answer gives */
+
+/* Beyond, they are pinned as they come. */
+static void
+add_found(struct relay *r, enum pin_kind kind, const struct digest *token)
+{
+	if (r->nfound == RELAY_PINS_MAX)
+		relay_commit_pins(r);
+	if (r->nfound == RELAY_PINS_MAX)
+		r->nfound--;
+	pin_key_make(&r->found[r->nfound++], scope_of(r), kind, token);
+}
+
+static void
+on_found(void *ctx, enum pin_kind kind, const struct digest *token)
+{
+	add_found(ctx, kind, token);
+}
+
+void
+relay_watch_pins(struct relay *r)
+{
+	struct span state;
+	struct digest token;
+
+	if (r->x->route.dialect != DIALECT_RESPONSES)
+		return;
+	state = upstream_header_get(r->attempt.call, turn_state);
+	if (state.len > 0) {
+		pin_token_digest(state.p, state.len, &token);
+		add_found(r, PIN_TURN_STATE, &token);
+	}
+	if (r->answer == ANSWER_RAW)
+		return;
+	r->scan = xmalloc(sizeof(*r->scan));
+	pin_scan_init(r->scan, r->answer != ANSWER_WHOLE, on_found, r);
+}
+
+void
+relay_read_pins(struct relay *r, const char *p, size_t len)
+{
+	if (r->scan != NULL)
+		pin_scan_feed(r->scan, p, len);
+}
+
+/*
+ * When the lock is not to be had the answer does not wait: what is not pinned
+ * is tried again with the next bytes.
+ */
+void
+relay_commit_pins(struct relay *r)
+{
+	int rc;
+
+	if (r->nfound == 0)
+		return;
+	rc = pins_put(&r->worker->store_bindings, r->worker->board, r->found,
+	    r->nfound, r->attempt.credential, r->all->picker.ttl_ms,
+	    clock_now_ms(), PICK_LOCK_WAIT_MS);
+	if (rc == 0)
+		r->nfound = 0;
+	else
+		log_debug("%zu pins to credential \"%s\" are not kept yet",
+		    r->nfound, r->attempt.credential);
+}
+
+void
+relay_forget_pins(struct relay *r)
+{
+	r->nfound = 0;
+	if (r->scan != NULL)
+		pin_scan_fini(r->scan);
+	free(r->scan);
+	r->scan = NULL;
+}
+
+/* ---- when it cannot be read */
+
+void
+relay_refuse_pinned(struct relay *r, enum pick_why why, int64_t until_ms)
+{
+	int64_t left_ms = until_ms - clock_now_ms();
+	bool failed = why == PICK_WHY_EXCLUDED && r->last != NULL;
+	char when[64] = "";
+
+	if (until_ms <= 0)
+		left_ms = RESPOND_NO_RETRY;
+	else if (left_ms < 0)
+		left_ms = 0;
+	if (left_ms >= 0)
+		(void)snprintf(when, sizeof(when), "; it is back in %lld s",
+		    (long long)respond_retry_seconds(left_ms));
+	relay_refuse(r, RESPOND_PINNED_UNAVAILABLE, left_ms,
+	    "Only the account that gave out this %s can read it, and it cannot "
+	    "serve now (%s%s%s)%s",
+	    pin_kind_name(r->pin_kind), pick_why_name(why), failed ? ": " : "",
+	    failed ? r->last->message : "", when);
+}
+
+bool
+relay_unseal(struct relay *r, const struct failure *f)
+{
+	if (!r->sealed || r->unsealed || !outcome_is_sealed(f) ||
+	    r->attempts >= (unsigned)r->worker->config->max_attempts)
+		return false;
+	r->unsealed = true;
+	log_info("credential \"%s\" cannot read the encrypted reasoning of the "
+		 "conversation: sent again without",
+	    r->attempt.credential);
+	relay_close_attempt(r, f->end, f->status);
+	relay_forget_answer(r);
+	relay_wake_in(r, WAKE_SAME, 0);
+	return true;
+}
