@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * upstream.h over libcurl against an origin on the same event loop, which
- * answers by the path it is asked for.
+ * upstream.h over each of its carriers, against an origin on the same event
+ * loop, which answers by the path it is asked for.
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,6 +28,7 @@
 #include "common/alloc.h"
 #include "common/buf.h"
 #include "common/outbound.h"
+#include "worker/upstream/carrier.h"
 #include "worker/upstream/upstream.h"
 #include "worker/worker.h"
 
@@ -44,6 +48,8 @@ struct origin {
 struct visit {
 	TAILQ_ENTRY(visit) link;
 	struct bufferevent *bev;
+	struct event *drip;
+	size_t dripped;
 	struct origin *origin;
 	unsigned requests; /* on this connection */
 };
@@ -65,8 +71,17 @@ struct client {
 	struct client *then; /* started when this one is done */
 };
 
+/* An answer as its bytes, for the path /raw. */
+struct raw {
+	const char *text;
+	size_t step; /* bytes written at a time; 0: all at once */
+	bool close;  /* behind the last of them */
+};
+
 static struct worker worker;
 static struct origin origin;
+static struct raw raw;
+static const struct carrier *carrier; /* NULL: whichever is chosen */
 static bool guard_fired;
 
 static void
@@ -92,6 +107,8 @@ drop(struct bufferevent *bev, bool reset)
 		    &linger, sizeof(linger));
 	bufferevent_getcb(bev, NULL, NULL, NULL, (void **)&v);
 	TAILQ_REMOVE(&v->origin->visits, v, link);
+	if (v->drip != NULL)
+		event_free(v->drip);
 	free(v);
 	bufferevent_free(bev);
 }
@@ -180,6 +197,44 @@ reply_never(struct bufferevent *bev UNUSED, struct visit *v UNUSED)
 {
 }
 
+/* Answers before it has read the body, which never comes to its end. */
+static void
+reply_early(struct bufferevent *bev, struct visit *v UNUSED)
+{
+	reply(bev, "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig");
+}
+
+static void
+drip(struct visit *v)
+{
+	size_t left = strlen(raw.text) - v->dripped;
+	size_t n = raw.step != 0 && raw.step < left ? raw.step : left;
+	ssize_t put =
+	    write(bufferevent_getfd(v->bev), raw.text + v->dripped, n);
+
+	assert_int_equal(put, n);
+	v->dripped += n;
+	if (n < left)
+		event_add(v->drip, &(struct timeval){ 0, 0 });
+	else if (raw.close)
+		drop(v->bev, false);
+}
+
+static void
+on_drip(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	drip(arg);
+}
+
+static void
+reply_raw(struct bufferevent *bev UNUSED, struct visit *v)
+{
+	if (v->drip == NULL)
+		v->drip = evtimer_new(worker.base, on_drip, v);
+	v->dripped = 0;
+	drip(v);
+}
+
 static const struct {
 	const char *path;
 	void (*reply)(struct bufferevent *bev, struct visit *v);
@@ -193,6 +248,8 @@ static const struct {
 	{ "/half", reply_half },
 	{ "/once", reply_once },
 	{ "/never", reply_never },
+	{ "/early", reply_early },
+	{ "/raw", reply_raw },
 };
 
 static void
@@ -232,8 +289,11 @@ on_origin_read(struct bufferevent *bev, void *arg)
 	length = strcasestr(head, "\r\nContent-Length:");
 	if (length != NULL)
 		body_len = strtoul(length + 17, NULL, 10);
-	if (evbuffer_get_length(in) >= head_len + body_len) {
+	if (evbuffer_get_length(in) >= head_len + body_len ||
+	    strstr(head, "/early ") != NULL) {
 		evbuffer_drain(in, head_len + body_len);
+		if (strstr(head, "/early ") != NULL)
+			bufferevent_disable(bev, EV_READ);
 		buf_puts(&v->origin->seen, head);
 		v->origin->body_len = body_len;
 		v->origin->requests++;
@@ -259,7 +319,9 @@ on_accept(struct evconnlistener *listener UNUSED, evutil_socket_t fd,
 	struct bufferevent *bev =
 	    bufferevent_socket_new(worker.base, fd, BEV_OPT_CLOSE_ON_FREE);
 	struct visit *v = xcalloc(1, sizeof(*v));
+	int one = 1;
 
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	v->origin = arg;
 	v->bev = bev;
 	TAILQ_INSERT_TAIL(&v->origin->visits, v, link);
@@ -386,7 +448,8 @@ setup(void **state UNUSED)
 	buf_init(&origin.seen, LOG_MAX);
 	TAILQ_INIT(&origin.visits);
 	worker.base = event_base_new();
-	worker.upstream = upstream_new(&worker);
+	worker.upstream = carrier != NULL ? upstream_new_over(&worker, carrier)
+					  : upstream_new(&worker);
 	assert_non_null(worker.upstream);
 	origin.listener = evconnlistener_new_bind(worker.base, on_accept,
 	    &origin, LEV_OPT_CLOSE_ON_FREE, 256, (struct sockaddr *)&address,
@@ -852,12 +915,286 @@ body_can_be_given_back_once_it_is_sent(void **state UNUSED)
 	client_fini(&c);
 }
 
+static void
+raw_answers_are_read_whole_or_not_at_all(void **state UNUSED)
+{
+#define OK "HTTP/1.1 200 OK\r\n"
+	static const struct {
+		const char *text;
+		const char *body;
+		enum upstream_end end;
+		int status;
+		bool close;   /* the origin closes behind it */
+		bool again;   /* the connection can carry the next request */
+		bool ours;    /* libcurl is of another opinion */
+		bool at_once; /* in pieces it is a matter of time */
+	} rows[] = {
+		{ .text = OK "Content-Length: 2\r\n\r\nhi",
+		    .body = "hi",
+		    .again = true },
+		{ .text = OK "Content-Length: 0\r\n\r\n",
+		    .body = "",
+		    .again = true },
+		{ .text = OK "Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
+		    .body = "hi",
+		    .again = true },
+		{ .text = OK "Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
+		    .end = UPSTREAM_BROKEN,
+		    .ours = true },
+		{ .text = OK "Content-Length: -2\r\n\r\nhi",
+		    .end = UPSTREAM_BROKEN },
+		{ .text = OK "Content-Length: 2\r\nConnection: close\r\n\r\nhi",
+		    .body = "hi" },
+		{ .text = OK "Transfer-Encoding: chunked\r\n\r\n"
+			     "2\r\nhi\r\n1;a=b\r\n!\r\n0\r\nA: b\r\n\r\n",
+		    .body = "hi!",
+		    .again = true },
+		{ .text = OK "Transfer-Encoding: chunked\r\n"
+			     "Content-Length: 1\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+		    .body = "hi",
+		    .ours = true },
+		{ .text = OK "Transfer-Encoding: chunked\r\n\r\n"
+			     "2\r\nhi\r\nx\r\n",
+		    .body = "hi",
+		    .status = 200,
+		    .end = UPSTREAM_BROKEN },
+		{ .text = OK "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
+		    .body = "hi",
+		    .status = 200,
+		    .close = true,
+		    .end = UPSTREAM_BROKEN },
+		{ .text = OK "Transfer-Encoding: zip, chunked\r\n\r\n0\r\n\r\n",
+		    .end = UPSTREAM_BROKEN,
+		    .ours = true },
+		{ .text = OK "Content-Length: 3\r\n\r\nhi",
+		    .body = "hi",
+		    .status = 200,
+		    .close = true,
+		    .end = UPSTREAM_BROKEN },
+		{ .text = OK "\r\nhi", .body = "hi", .close = true },
+		{ .text = "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+		    .body = "hi" },
+		{ .text = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n"
+			  "Content-Length: 2\r\n\r\nhi",
+		    .body = "hi",
+		    .again = true },
+		{ .text = "HTTP/1.1 204 No Content\r\n\r\n",
+		    .body = "",
+		    .status = 204,
+		    .again = true },
+		{ .text = "HTTP/1.1 304 Not Modified\r\n"
+			  "Content-Length: 9\r\n\r\n",
+		    .body = "",
+		    .status = 304,
+		    .again = true },
+		{ .text = OK "Content-Length: 2\r\n\r\nhi there",
+		    .body = "hi",
+		    .at_once = true },
+		{ .text = OK "X: a\r\n b\r\nContent-Length: 2\r\n\r\nhi",
+		    .body = "hi",
+		    .again = true },
+		{ .text = "HTTP/1.1 200 OK\nContent-Length: 2\n\nhi",
+		    .body = "hi",
+		    .again = true },
+		{ .text = "HTTP/1.1 100 Continue\r\n\r\n" OK
+			  "Content-Length: 2\r\n\r\nhi",
+		    .body = "hi",
+		    .again = true },
+		{ .text = "HTTP/1.1 101 Go\r\n\r\n",
+		    .end = UPSTREAM_BROKEN,
+		    .ours = true },
+		{ .text = "220 mail.test ESMTP\r\n",
+		    .end = UPSTREAM_BROKEN,
+		    .ours = true },
+		{ .text = "\r\n\r\n", .end = UPSTREAM_BROKEN, .ours = true },
+		{ .text = OK "no field\r\n\r\n",
+		    .end = UPSTREAM_BROKEN,
+		    .ours = true },
+		{ .text = OK ": no name\r\n\r\n",
+		    .end = UPSTREAM_BROKEN,
+		    .ours = true },
+		{ .text = OK "X: \001\r\n\r\n",
+		    .end = UPSTREAM_BROKEN,
+		    .ours = true },
+		{ .text = OK, .close = true, .end = UPSTREAM_BROKEN },
+	};
+#undef OK
+
+	for (size_t i = 0; i < 2 * ARRAY_LEN(rows); i++) {
+		const __typeof__(rows[0]) *row = &rows[i / 2];
+		struct client c = { 0 }, next = { 0 };
+		unsigned before = origin.connections;
+
+		if ((row->ours && carrier == &curl_carrier) ||
+		    (row->at_once && i % 2 == 1))
+			continue;
+		raw = (struct raw){ row->text, i % 2, row->close };
+		client_run(&c, "/raw");
+		if (c.end != row->end)
+			fail_msg("row %zu ended with %d", i / 2, c.end);
+		if (row->status != 0 || row->end == UPSTREAM_COMPLETE)
+			assert_int_equal(
+			    c.status, row->status != 0 ? row->status : 200);
+		else
+			assert_int_equal(c.heads, 0);
+		assert_string_equal(
+		    buf_string(&c.body), row->body != NULL ? row->body : "");
+		before = origin.connections;
+		client_run(&next, "/ok");
+		assert_int_equal(next.end, UPSTREAM_COMPLETE);
+		if (carrier == &direct_carrier)
+			assert_int_equal(
+			    origin.connections - before, row->again ? 0 : 1);
+		client_fini(&c);
+		client_fini(&next);
+	}
+}
+
+static void
+answer_before_the_request_is_out_counts(void **state UNUSED)
+{
+	enum { LEN = 16 * 1024 * 1024 };
+	struct client c = { 0 }, next = { 0 };
+	char *body = xcalloc(1, LEN);
+	char url[64];
+	struct upstream_request req = {
+		.url = url, .body = body, .body_len = LEN
+	};
+
+	(void)snprintf(
+	    url, sizeof(url), "http://127.0.0.1:%u/early", origin.port);
+	assert_int_equal(client_ask(&c, &req), 0);
+	client_wait(&c);
+	assert_int_equal(c.end, UPSTREAM_COMPLETE);
+	assert_int_equal(c.status, 413);
+	assert_string_equal(buf_string(&c.body), "big");
+	client_run(&next, "/ok");
+	assert_int_equal(next.end, UPSTREAM_COMPLETE);
+	client_fini(&c);
+	client_fini(&next);
+	free(body);
+}
+
+static void
+names_are_resolved(void **state UNUSED)
+{
+	static const struct {
+		const char *host;
+		enum upstream_end end;
+	} rows[] = {
+		{ "localhost", UPSTREAM_COMPLETE },
+		{ "any.LOCALHOST", UPSTREAM_COMPLETE },
+		{ "no-such-name.invalid", UPSTREAM_NO_CONNECT },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct client c = { 0 };
+		char url[64];
+		struct upstream_request req = { .url = url };
+
+		(void)snprintf(url, sizeof(url), "http://%s:%u/ok",
+		    rows[i].host, origin.port);
+		assert_int_equal(client_ask(&c, &req), 0);
+		client_wait(&c);
+		assert_int_equal(c.end, rows[i].end);
+		client_fini(&c);
+	}
+}
+
+static void
+cancel_while_resolving_does_not_wait(void **state UNUSED)
+{
+	struct upstream_request req = { .url = "http://slow.invalid/" };
+	struct client c[3] = { { 0 }, { 0 }, { 0 } };
+
+	for (size_t i = 0; i < ARRAY_LEN(c); i++)
+		assert_int_equal(client_ask(&c[i], &req), 0);
+	for (size_t i = 0; i < ARRAY_LEN(c); i++) {
+		upstream_cancel(c[i].call);
+		c[i].stopped = true;
+		client_fini(&c[i]);
+	}
+	event_base_loop(worker.base, EVLOOP_NONBLOCK);
+}
+
+/* Closed while it is idle: it is not used again. */
+static void
+closed_idle_connection_is_left(void **state UNUSED)
+{
+	struct client first = { 0 }, second = { 0 };
+
+	client_run(&first, "/ok");
+	drop(TAILQ_FIRST(&origin.visits)->bev, false);
+	event_base_loop(worker.base, EVLOOP_NONBLOCK);
+	client_run(&second, "/ok");
+	assert_int_equal(second.end, UPSTREAM_COMPLETE);
+	assert_int_equal(origin.connections, 2);
+	client_fini(&first);
+	client_fini(&second);
+}
+
+static void
+reset_of_a_pooled_connection_is_stale(void **state UNUSED)
+{
+	struct client first = { 0 }, second = { 0 };
+
+	client_run(&first, "/once");
+	client_run(&second, "/once");
+	assert_int_equal(second.end, UPSTREAM_STALE);
+	assert_int_equal(second.heads, 0);
+	client_fini(&first);
+	client_fini(&second);
+}
+
+static void
+idle_connections_are_not_kept_for_ever(void **state UNUSED)
+{
+	struct client c = { 0 };
+
+	client_run(&c, "/ok");
+	upstream_trim(worker.upstream);
+	assert_int_equal(origin.closed, 0);
+	upstream_free(worker.upstream);
+	while (origin.closed == 0)
+		turn();
+	worker.upstream = upstream_new_over(&worker, carrier);
+	client_fini(&c);
+}
+
+static void
+controls_in_a_request_are_refused(void **state UNUSED)
+{
+	static const struct {
+		const char *path, *name, *value;
+	} rows[] = {
+		{ "/a b", "x", "y" },
+		{ "/a\r\nb", "x", "y" },
+		{ "/a#b", "x", "y" },
+		{ "/", "x", "y\r\nz: 1" },
+		{ "/", "x\n", "y" },
+		{ "/", "", "y" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct client c = { 0 };
+		char url[64];
+		struct upstream_header header = { rows[i].name, rows[i].value };
+		struct upstream_request req = {
+			.url = url, .headers = &header, .nheaders = 1
+		};
+
+		(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u%s",
+		    origin.port, rows[i].path);
+		assert_int_equal(client_ask(&c, &req), -EINVAL);
+	}
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {
+	const struct CMUnitTest any[] = {
 		CASE(answer_comes_as_head_data_and_done),
 		CASE(request_goes_out_as_it_was_given),
 		CASE(headers_can_be_walked),
@@ -876,14 +1213,35 @@ main(void)
 		CASE(cancel_before_anything_happened),
 		CASE(next_call_can_start_from_done),
 		CASE(many_calls_at_once_are_spread_over_shards),
-		CASE(proxy_is_asked_for_the_whole_url),
 		CASE(environment_names_no_proxy),
+		CASE(body_can_be_given_back_once_it_is_sent),
+		CASE(raw_answers_are_read_whole_or_not_at_all),
+		CASE(answer_before_the_request_is_out_counts),
+		CASE(names_are_resolved),
+		CASE(cancel_while_resolving_does_not_wait),
+		CASE(closed_idle_connection_is_left),
+	};
+	const struct CMUnitTest direct[] = {
+		CASE(reset_of_a_pooled_connection_is_stale),
+		CASE(idle_connections_are_not_kept_for_ever),
+		CASE(controls_in_a_request_are_refused),
+	};
+	const struct CMUnitTest chosen[] = {
+		CASE(proxy_is_asked_for_the_whole_url),
 		CASE(environment_takes_no_proxy_away),
 		CASE(what_cannot_be_is_refused_at_start),
-		CASE(body_can_be_given_back_once_it_is_sent),
 	};
+	int failed;
 
+	(void)signal(SIGPIPE, SIG_IGN);
 	if (outbound_init() != 0)
 		return 1;
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	carrier = &curl_carrier;
+	failed = cmocka_run_group_tests_name("libcurl", any, NULL, NULL);
+	carrier = &direct_carrier;
+	failed += cmocka_run_group_tests_name("ours", any, NULL, NULL);
+	failed += cmocka_run_group_tests_name("ours alone", direct, NULL, NULL);
+	carrier = NULL;
+	failed += cmocka_run_group_tests_name("chosen", chosen, NULL, NULL);
+	return failed;
 }

@@ -12,6 +12,7 @@ enum { SIZE_DIGITS_MAX = 16 };
 /* Where the decoder stands; the comment is what has to come next. */
 enum {
 	AT_SIZE, /* a digit of the size, or its CR */
+	AT_EXTENSION,
 	AT_SIZE_LF,
 	AT_DATA,
 	AT_DATA_CR, /* behind the data */
@@ -28,6 +29,13 @@ void
 http_chunk_init(struct http_chunk *c, uint64_t max_bytes)
 {
 	*c = (struct http_chunk){ .max_bytes = max_bytes, .state = AT_SIZE };
+}
+
+void
+http_chunk_init_answer(struct http_chunk *c)
+{
+	http_chunk_init(c, UINT64_MAX);
+	c->extensions = true;
 }
 
 static int
@@ -51,10 +59,27 @@ take_size(struct http_chunk *c, char byte)
 		c->state = AT_SIZE_LF;
 		return HTTP_CHUNK_MORE;
 	}
+	if (c->extensions && c->digits > 0 &&
+	    (byte == ';' || byte == ' ' || byte == '\t')) {
+		c->state = AT_EXTENSION;
+		return HTTP_CHUNK_MORE;
+	}
 	if (digit < 0 || c->digits == SIZE_DIGITS_MAX)
 		return HTTP_CHUNK_BAD;
 	c->digits++;
 	c->left = c->left << 4 | (uint64_t)digit;
+	return HTTP_CHUNK_MORE;
+}
+
+static enum http_chunk_result
+take_extension(struct http_chunk *c, char byte)
+{
+	if (++c->extra_bytes > HTTP_CHUNK_TRAILER_MAX)
+		return HTTP_CHUNK_BAD;
+	if (byte == '\r')
+		c->state = AT_SIZE_LF;
+	else if (!http_is_field_value(&byte, 1))
+		return HTTP_CHUNK_BAD;
 	return HTTP_CHUNK_MORE;
 }
 
@@ -63,6 +88,7 @@ static enum http_chunk_result
 begin_chunk(struct http_chunk *c)
 {
 	c->digits = 0;
+	c->extra_bytes = 0;
 	if (c->left == 0) {
 		c->state = AT_TRAILER;
 		return HTTP_CHUNK_MORE;
@@ -108,7 +134,7 @@ take_trailer_value(struct http_chunk *c, char byte)
 static enum http_chunk_result
 take_trailer(struct http_chunk *c, char byte)
 {
-	if (++c->trailer_bytes > HTTP_CHUNK_TRAILER_MAX)
+	if (++c->extra_bytes > HTTP_CHUNK_TRAILER_MAX)
 		return HTTP_CHUNK_BAD;
 	switch (c->state) {
 	case AT_TRAILER:
@@ -135,6 +161,8 @@ take_byte(struct http_chunk *c, char byte)
 	switch (c->state) {
 	case AT_SIZE:
 		return take_size(c, byte);
+	case AT_EXTENSION:
+		return take_extension(c, byte);
 	case AT_SIZE_LF:
 		return byte == '\n' ? begin_chunk(c) : HTTP_CHUNK_BAD;
 	case AT_DATA_CR:

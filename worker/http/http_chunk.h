@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A strict incremental decoder of the chunked transfer coding of requests
- * (RFC 9112 7.1). It decodes in place and keeps no byte of its own. Chunk
- * extensions are refused; trailers are checked, bounded and dropped.
+ * A strict incremental decoder of the chunked transfer coding (RFC 9112 7.1).
+ * It decodes in place and keeps no byte of its own. Chunk extensions are
+ * refused in requests and skipped in answers; trailers are checked, bounded
+ * and dropped.
  */
 #ifndef FL_WORKER_HTTP_HTTP_CHUNK_H
 #define FL_WORKER_HTTP_HTTP_CHUNK_H
@@ -13,6 +14,7 @@
 
 #include "common/attr.h"
 
+/* Bytes of all trailers, and of the extensions of one chunk. */
 enum { HTTP_CHUNK_TRAILER_MAX = 4096 };
 
 enum http_chunk_result {
@@ -26,13 +28,17 @@ struct http_chunk {
 	uint64_t max_bytes;
 	uint64_t total; /* announced so far, the chunk being read included */
 	uint64_t left;  /* of the chunk being read */
-	uint32_t trailer_bytes;
-	uint8_t digits; /* of the size being read */
+	uint32_t extra_bytes; /* of the extension or the trailers being read */
+	bool extensions;      /* skipped, with white space behind a size */
+	uint8_t digits;       /* of the size being read */
 	uint8_t state;
 };
 
-/* max_bytes bounds the decoded body. */
+/* A request's; max_bytes bounds the decoded body. */
 void http_chunk_init(struct http_chunk *c, uint64_t max_bytes);
+
+/* An answer's, of any size: chunk extensions are skipped (RFC 9112 7.1.1). */
+void http_chunk_init_answer(struct http_chunk *c);
 
 /*
  * Decodes len bytes at buf. *used is how many were read, *made how many

@@ -597,8 +597,6 @@ on_done(void *ctx, enum upstream_end end, const char *detail)
 		answers[r->answer].done(r, end);
 	else if (end == UPSTREAM_STALE && !r->stale_once)
 		relay_stale(r);
-	else if (end == UPSTREAM_TOO_LARGE)
-		fail_unusable(r, end_message(end));
 	else
 		fail_path(r, end);
 }

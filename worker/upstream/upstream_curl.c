@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * upstream.h over libcurl 7.88.1. Transfers run in shards (upstream_multi.c);
+ * The carrier over libcurl 7.88.1. Transfers run in shards (upstream_multi.c);
  * here is what one transfer is: its options, its head, its chunks, its end.
  *
  * Nothing is told from within libcurl. Its callbacks only collect, and mark
@@ -9,7 +9,7 @@
  * So a relay may start and cancel calls from any event, and chunks that came
  * with one wake-up leave in one write.
  */
-#include "worker/upstream/upstream.h"
+#include "worker/upstream/carrier.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -33,19 +33,18 @@ enum {
 	 * As much is collected in one wake-up; libcurl would go on for 100
 	 * times its buffer of 16 KB, which is what a stalled client costs.
 	 */
-	CHUNKS_FULL = 48 * 1024,
+	CHUNKS_FULL = 24 * 1024,
 	CHUNKS_MAX = 256 * 1024,
 	SPARE_MAX = 64 * 1024, /* a larger buffer is not kept for the next */
-	IDLE_MAX = 64,         /* easy handles kept: 22 KB each */
-	IDLE_MIN = 4,
 	DETAIL_MAX = 160,
 	TRIM_MS = 10 * 1000
 };
 
-struct upstream_call {
-	TAILQ_ENTRY(upstream_call) link; /* of all */
-	TAILQ_ENTRY(upstream_call) dirty_link;
-	struct upstream *upstream;
+struct call {
+	struct upstream_call face;
+	TAILQ_ENTRY(call) link; /* of all */
+	TAILQ_ENTRY(call) dirty_link;
+	struct libcurl *curl;
 	struct handle *handle; /* NULL once libcurl is done with it */
 	struct shard *shard;
 	struct upstream_events events;
@@ -68,9 +67,9 @@ struct upstream_call {
 	char detail[DETAIL_MAX];
 };
 
-TAILQ_HEAD(call_list, upstream_call);
+TAILQ_HEAD(call_list, call);
 
-struct upstream {
+struct libcurl {
 	struct shards *shards;
 	struct handle_pool handles;
 	struct event *tell_event; /* for what is told without a wake-up */
@@ -98,12 +97,12 @@ static const CURLcode no_connect_codes[] = {
 };
 
 static void
-call_touch(struct upstream_call *call)
+call_touch(struct call *call)
 {
 	if (call->dirty || call->gone)
 		return;
 	call->dirty = true;
-	TAILQ_INSERT_TAIL(&call->upstream->dirty, call, dirty_link);
+	TAILQ_INSERT_TAIL(&call->curl->dirty, call, dirty_link);
 }
 
 /* "HTTP/1.1 200 OK"; 0 if it is not a status line. */
@@ -124,7 +123,7 @@ status_of(const char *line, size_t len)
 }
 
 static size_t
-call_head_line(struct upstream_call *call, const char *line, size_t len)
+call_head_line(struct call *call, const char *line, size_t len)
 {
 	if (call->head_whole) /* a trailer */
 		return len;
@@ -152,7 +151,7 @@ on_head_line(char *line, size_t size, size_t count, void *arg)
 }
 
 static void
-call_stop(struct upstream_call *call)
+call_stop(struct call *call)
 {
 	if (call->stopped || call->handle == NULL)
 		return;
@@ -162,7 +161,7 @@ call_stop(struct upstream_call *call)
 
 /* libcurl may hand out at once what it kept, and the call is dirty again. */
 static void
-call_go_on(struct upstream_call *call)
+call_go_on(struct call *call)
 {
 	call->stopped = false;
 	if (call->handle != NULL)
@@ -170,13 +169,13 @@ call_go_on(struct upstream_call *call)
 }
 
 static size_t
-call_chunk(struct upstream_call *call, const char *p, size_t len)
+call_chunk(struct call *call, const char *p, size_t len)
 {
-	struct upstream *u = call->upstream;
+	struct libcurl *c = call->curl;
 
-	if (call->chunks.cap == 0 && u->spare.cap != 0) {
-		call->chunks = u->spare;
-		buf_init(&u->spare, CHUNKS_MAX);
+	if (call->chunks.cap == 0 && c->spare.cap != 0) {
+		call->chunks = c->spare;
+		buf_init(&c->spare, CHUNKS_MAX);
 	}
 	buf_append(&call->chunks, p, len);
 	call_touch(call);
@@ -191,29 +190,41 @@ on_chunk(char *p, size_t size, size_t count, void *arg)
 	return call_chunk(arg, p, size * count);
 }
 
+static size_t
+sent_of(const struct call *call)
+{
+	curl_off_t sent = 0;
+
+	if (call->handle == NULL)
+		return call->sent_bytes;
+	(void)curl_easy_getinfo(
+	    call->handle->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+	return sent > 0 ? (size_t)sent : 0;
+}
+
 /* libcurl is done with it, or has to be. */
 static void
-call_detach(struct upstream_call *call)
+call_detach(struct call *call)
 {
 	struct handle *h = call->handle;
 
 	if (h == NULL)
 		return;
-	call->sent_bytes = upstream_sent_bytes(call);
+	call->sent_bytes = sent_of(call);
 	if (call->shard != NULL)
 		shards_remove(call->shard, h->easy);
 	call->shard = NULL;
 	call->handle = NULL;
-	handle_put(&call->upstream->handles, h);
+	handle_put(&call->curl->handles, h);
 }
 
 static void
-call_free(struct upstream_call *call)
+call_free(struct call *call)
 {
 	call_detach(call);
 	if (call->dirty)
-		TAILQ_REMOVE(&call->upstream->dirty, call, dirty_link);
-	TAILQ_REMOVE(&call->upstream->calls, call, link);
+		TAILQ_REMOVE(&call->curl->dirty, call, dirty_link);
+	TAILQ_REMOVE(&call->curl->calls, call, link);
 	free(call->headers);
 	buf_fini(&call->head);
 	buf_fini(&call->chunks);
@@ -235,7 +246,7 @@ is_no_connect(CURL *easy, CURLcode code)
 }
 
 static enum upstream_end
-end_of(const struct upstream_call *call, CURLcode code)
+end_of(const struct call *call, CURLcode code)
 {
 	CURL *easy = call->handle->easy;
 	long connects = 1;
@@ -254,7 +265,7 @@ end_of(const struct upstream_call *call, CURLcode code)
 }
 
 static void
-call_end(struct upstream_call *call, CURLcode code)
+call_end(struct call *call, CURLcode code)
 {
 	const char *detail = call->handle->error;
 
@@ -270,17 +281,17 @@ call_end(struct upstream_call *call, CURLcode code)
 }
 
 static void
-tell_chunks(struct upstream_call *call)
+tell_chunks(struct call *call)
 {
-	struct upstream *u = call->upstream;
+	struct libcurl *c = call->curl;
 	struct buf chunks = call->chunks;
 
 	/* The relay may cancel, and new chunks may come before it returns. */
 	buf_init(&call->chunks, CHUNKS_MAX);
 	call->events.data(call->ctx, chunks.data, chunks.len);
-	if (u->spare.cap == 0 && chunks.cap <= SPARE_MAX) {
+	if (c->spare.cap == 0 && chunks.cap <= SPARE_MAX) {
 		buf_clear(&chunks);
-		u->spare = chunks;
+		c->spare = chunks;
 	} else {
 		buf_fini(&chunks);
 	}
@@ -288,7 +299,7 @@ tell_chunks(struct upstream_call *call)
 
 /* They have gone out for good, and a stream may last. */
 static void
-call_free_headers(struct upstream_call *call)
+call_free_headers(struct call *call)
 {
 	if (call->handle != NULL)
 		handle_forget_headers(call->handle);
@@ -297,7 +308,7 @@ call_free_headers(struct upstream_call *call)
 }
 
 static void
-call_tell(struct upstream_call *call)
+call_tell(struct call *call)
 {
 	call->telling = true;
 	if (call->head_whole && !call->head_told) {
@@ -319,12 +330,12 @@ call_tell(struct upstream_call *call)
 }
 
 static void
-upstream_tell(struct upstream *u)
+libcurl_tell(struct libcurl *c)
 {
-	struct upstream_call *call;
+	struct call *call;
 
-	while ((call = TAILQ_FIRST(&u->dirty)) != NULL) {
-		TAILQ_REMOVE(&u->dirty, call, dirty_link);
+	while ((call = TAILQ_FIRST(&c->dirty)) != NULL) {
+		TAILQ_REMOVE(&c->dirty, call, dirty_link);
 		call->dirty = false;
 		call_tell(call);
 	}
@@ -333,13 +344,13 @@ upstream_tell(struct upstream *u)
 static void
 on_tell(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 {
-	upstream_tell(arg);
+	libcurl_tell(arg);
 }
 
 static void
 on_turn(void *ctx)
 {
-	upstream_tell(ctx);
+	libcurl_tell(ctx);
 }
 
 static void
@@ -348,50 +359,50 @@ on_done(void *ctx UNUSED, CURL *easy, CURLcode code)
 	call_end(handle_owner(easy), code);
 }
 
-struct upstream *
-upstream_new(struct worker *w)
+static void
+libcurl_free(void *state)
 {
-	static const struct shards_events events = { on_done, on_turn };
-	struct upstream *u = xcalloc(1, sizeof(*u));
+	struct libcurl *c = state;
 
-	TAILQ_INIT(&u->calls);
-	TAILQ_INIT(&u->dirty);
-	buf_init(&u->spare, CHUNKS_MAX);
-	u->shards = shards_new(w->base, &events, u);
-	u->tell_event = event_new(w->base, -1, 0, on_tell, u);
-	if (handle_pool_init(&u->handles, u->shards, on_head_line, on_chunk) !=
-		0 ||
-	    u->tell_event == NULL) {
-		log_error("cannot set up libcurl: out of memory");
-		upstream_free(u);
-		return NULL;
-	}
-	return u;
+	while (!TAILQ_EMPTY(&c->calls))
+		call_free(TAILQ_FIRST(&c->calls));
+	shards_free(c->shards);
+	handle_pool_fini(&c->handles);
+	if (c->tell_event != NULL)
+		event_free(c->tell_event);
+	buf_fini(&c->spare);
+	free(c);
 }
 
-void
-upstream_free(struct upstream *u)
+static void *
+libcurl_new(struct worker *w)
 {
-	if (u == NULL)
-		return;
-	while (!TAILQ_EMPTY(&u->calls))
-		call_free(TAILQ_FIRST(&u->calls));
-	shards_free(u->shards);
-	handle_pool_fini(&u->handles);
-	if (u->tell_event != NULL)
-		event_free(u->tell_event);
-	buf_fini(&u->spare);
-	free(u);
+	static const struct shards_events events = { on_done, on_turn };
+	struct libcurl *c = xcalloc(1, sizeof(*c));
+
+	TAILQ_INIT(&c->calls);
+	TAILQ_INIT(&c->dirty);
+	buf_init(&c->spare, CHUNKS_MAX);
+	c->shards = shards_new(w->base, &events, c);
+	c->tell_event = event_new(w->base, -1, 0, on_tell, c);
+	if (handle_pool_init(&c->handles, c->shards, on_head_line, on_chunk) !=
+		0 ||
+	    c->tell_event == NULL) {
+		log_error("cannot set up libcurl: out of memory");
+		libcurl_free(c);
+		return NULL;
+	}
+	return c;
 }
 
 /* Hands the request to libcurl; nothing of it happens before the next turn. */
 static int
-call_start(struct upstream_call *call, const struct upstream_request *req)
+call_start(struct call *call, const struct upstream_request *req)
 {
-	struct upstream *u = call->upstream;
+	struct libcurl *c = call->curl;
 	int rc;
 
-	call->handle = handle_get(&u->handles);
+	call->handle = handle_get(&c->handles);
 	if (call->handle == NULL)
 		return -ENOMEM;
 	call->headers = handle_headers(req);
@@ -399,109 +410,79 @@ call_start(struct upstream_call *call, const struct upstream_request *req)
 	if (rc != 0)
 		return rc;
 	return shards_add(
-	    u->shards, req->proxy, call->handle->easy, &call->shard);
+	    c->shards, req->proxy, call->handle->easy, &call->shard);
 }
 
-int
-upstream_start(struct upstream *u, const struct upstream_request *req,
+static int
+libcurl_start(void *state, const struct upstream_request *req,
     const struct upstream_events *events, void *ctx, struct upstream_call **out)
 {
-	struct upstream_call *call;
+	struct libcurl *c = state;
+	struct call *call;
 	int rc;
 
 	if (strncasecmp(req->url, "http://", 7) != 0 &&
 	    strncasecmp(req->url, "https://", 8) != 0)
 		return -EINVAL;
 	call = xcalloc(1, sizeof(*call));
-	call->upstream = u;
+	call->face.carrier = &curl_carrier;
+	call->curl = c;
 	call->events = *events;
 	call->ctx = ctx;
 	buf_init(&call->head, HEAD_MAX);
 	buf_init(&call->chunks, CHUNKS_MAX);
-	TAILQ_INSERT_TAIL(&u->calls, call, link);
+	TAILQ_INSERT_TAIL(&c->calls, call, link);
 	rc = call_start(call, req);
 	if (rc != 0) {
 		call_free(call);
 		return rc;
 	}
-	*out = call;
+	*out = &call->face;
 	return 0;
 }
 
-bool
-upstream_header_next(struct upstream_call *call, size_t *cursor,
-    struct span *name, struct span *value)
+static struct span
+libcurl_fields(const struct upstream_call *face)
 {
-	while (*cursor < call->head.len) {
-		const char *line = call->head.data + *cursor;
-		size_t left = call->head.len - *cursor;
-		const char *lf = memchr(line, '\n', left);
-		size_t len = lf != NULL ? (size_t)(lf - line) : left;
-		const char *colon = memchr(line, ':', len);
+	const struct call *call = (const struct call *)face;
 
-		*cursor += lf != NULL ? len + 1 : len;
-		while (len > 0 && line[len - 1] == '\r')
-			len--;
-		if (colon == NULL || colon == line || line[0] == ' ' ||
-		    line[0] == '\t')
-			continue;
-		*name = (struct span){ line, (size_t)(colon - line) };
-		*value =
-		    span_trim((struct span){ colon + 1, len - name->len - 1 });
-		return true;
-	}
-	*name = (struct span){ NULL, 0 };
-	*value = (struct span){ NULL, 0 };
-	return false;
+	return (struct span){ call->head.data, call->head.len };
 }
 
-struct span
-upstream_header_get(struct upstream_call *call, const char *name)
+static size_t
+libcurl_sent_bytes(const struct upstream_call *face)
 {
-	struct span wanted = span_of(name);
-	struct span found, value;
-	size_t cursor = 0;
-
-	while (upstream_header_next(call, &cursor, &found, &value))
-		if (span_equal_nocase(found, wanted))
-			return value;
-	return (struct span){ "", 0 };
+	return sent_of((const struct call *)face);
 }
 
-size_t
-upstream_sent_bytes(const struct upstream_call *call)
+static void
+libcurl_pause(struct upstream_call *face)
 {
-	curl_off_t sent = 0;
+	struct call *call = (struct call *)face;
 
-	if (call->handle == NULL)
-		return call->sent_bytes;
-	(void)curl_easy_getinfo(
-	    call->handle->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
-	return sent > 0 ? (size_t)sent : 0;
-}
-
-void
-upstream_pause(struct upstream_call *call)
-{
 	if (call->gone)
 		return;
 	call->paused = true;
 	call_stop(call);
 }
 
-void
-upstream_resume(struct upstream_call *call)
+static void
+libcurl_resume(struct upstream_call *face)
 {
+	struct call *call = (struct call *)face;
+
 	if (!call->paused || call->gone)
 		return;
 	call->paused = false;
 	call_touch(call);
-	event_active(call->upstream->tell_event, EV_TIMEOUT, 0);
+	event_active(call->curl->tell_event, EV_TIMEOUT, 0);
 }
 
-void
-upstream_cancel(struct upstream_call *call)
+static void
+libcurl_cancel(struct upstream_call *face)
 {
+	struct call *call = (struct call *)face;
+
 	if (call->gone)
 		return;
 	call->gone = true;
@@ -511,14 +492,27 @@ upstream_cancel(struct upstream_call *call)
 		call_free(call);
 }
 
-void
-upstream_trim(struct upstream *u)
+static void
+libcurl_trim(void *state)
 {
+	struct libcurl *c = state;
 	int64_t now_ms = clock_boot_ms();
 
-	if (now_ms - u->trimmed_ms < TRIM_MS)
+	if (now_ms - c->trimmed_ms < TRIM_MS)
 		return;
-	u->trimmed_ms = now_ms;
-	shards_trim(u->shards);
-	handle_pool_trim(&u->handles);
+	c->trimmed_ms = now_ms;
+	shards_trim(c->shards);
+	handle_pool_trim(&c->handles);
 }
+
+const struct carrier curl_carrier = {
+	.open = libcurl_new,
+	.close = libcurl_free,
+	.start = libcurl_start,
+	.fields = libcurl_fields,
+	.sent_bytes = libcurl_sent_bytes,
+	.pause = libcurl_pause,
+	.resume = libcurl_resume,
+	.cancel = libcurl_cancel,
+	.trim = libcurl_trim,
+};
