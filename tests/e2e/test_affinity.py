@@ -245,6 +245,86 @@ def test_one_session_binds_separately_per_model(make_daemon, stub):
     assert daemon.sessions()["total"] == 2
 
 
+def two_models(stub, count: int) -> dict:
+    config = pool(stub, "claude", count=count)
+    for row in config["claude-api-key"]:
+        row["models"] = [{"name": "model-a"}, {"name": "model-b"}]
+    return merged(config, AFFINITY)
+
+
+def test_second_model_begins_where_the_session_is_served(make_daemon, stub):
+    daemon = make_daemon(two_models(stub, 3))
+    homes = set()
+    for _ in range(6):
+        headers = {"x-session-id": sid()}
+        home = {served_by(daemon, stub, CLAUDE, "hi", model=model,
+                          headers=headers) for model in ("model-a", "model-b")}
+        assert len(home) == 1
+        homes |= home
+    assert len(homes) == 3
+
+
+def test_second_model_does_not_wait_for_a_credential_that_is_out(
+        make_daemon, stub):
+    daemon = make_daemon(two_models(stub, 2))
+    headers = {"x-session-id": sid()}
+    home = served_by(daemon, stub, CLAUDE, "hi", model="model-a",
+                     headers=headers)
+    stub.fault("status", account=home, code=401)
+    new = served_by(daemon, stub, CLAUDE, "hi", model="model-b",
+                    headers=headers)
+    assert new != home
+    # Each is bound for itself.
+    for _ in range(3):
+        assert served_by(daemon, stub, CLAUDE, "hi", model="model-b",
+                         headers=headers) == new
+        assert served_by(daemon, stub, CLAUDE, "hi", model="model-a",
+                         headers=headers) == home
+
+
+@pytest.mark.parametrize("child, parent", [
+    ({"x-session-id": "ses-child", "x-session-affinity": "ses-child",
+      "x-parent-session-id": "ses-parent"},
+     {"x-session-id": "ses-parent", "x-session-affinity": "ses-parent"}),
+    ({"x-opencode-session": "ses-child",
+      "x-parent-session-id": "ses-parent"},
+     {"x-opencode-session": "ses-parent"}),
+    ({"session-id": "thread-child",
+      "x-codex-parent-thread-id": "thread-parent"},
+     {"session-id": "thread-parent"}),
+], ids=("opencode", "opencode-own", "codex"))
+def test_sub_agent_begins_on_its_parents_credential(sticky, stub, child,
+                                                    parent):
+    served_by(sticky, stub, CLAUDE, "x", headers={"x-session-id": sid()})
+    home = served_by(sticky, stub, CLAUDE, "hi", headers=parent)
+    assert served_by(sticky, stub, CLAUDE, "task", headers=child) == home
+    assert sticky.sessions()["total"] == 3
+    # The sub-agent has a session of its own, which the parent's move leaves.
+    stub.fault("status", account=home, code=429, headers={"retry-after": "1"})
+    moved = served_by(sticky, stub, CLAUDE, "on", headers=parent)
+    wait_for(lambda: sticky.models()["claude-stub"]["ready"] == 3, 5)
+    assert moved != home
+    assert served_by(sticky, stub, CLAUDE, "go", headers=child) == home
+
+
+def test_conversation_and_cache_key_are_one_session(make_daemon, stub):
+    daemon = make_daemon(merged(pool(stub, "openai", count=3), AFFINITY))
+    key, conv = sid("key"), sid("conv")
+
+    def used(**fields) -> str:
+        return served_by(daemon, stub, OPENAI, "hi", **fields)
+
+    home = used(prompt_cache_key=key)
+    assert used(prompt_cache_key=key, conversation=conv) == home
+    assert used(conversation=conv) == home
+    assert used(prompt_cache_key=sid("key"), conversation={"id": conv}) == home
+    assert daemon.sessions()["total"] == 1
+    stub.fault("status", account=home, code=500)
+    new = used(conversation=conv)
+    assert new != home
+    assert used(prompt_cache_key=key, conversation=conv) == new
+
+
 def test_suffix_variants_of_a_model_share_the_binding(sticky, stub):
     headers = {"x-session-id": sid()}
     homes = set()
@@ -375,6 +455,51 @@ def test_mid_stream_break_does_not_lose_the_session(sticky, stub):
     stub.fault("drop_mid", after=2)
     sticky.stream(CLAUDE, "hi", headers=headers)
     assert served_by(sticky, stub, CLAUDE, "hi", headers=headers) == home
+
+
+WAIT = {"routing": {"session-affinity": True,
+                    "session-affinity-wait": "10s"}}
+
+
+def test_request_waits_for_a_credential_that_is_back_soon(make_daemon, stub):
+    """Both the one that is refused there and those that come meanwhile."""
+    daemon = make_daemon(merged(pool(stub, "claude", count=3), WAIT))
+    headers = {"x-session-id": sid()}
+    home = served_by(daemon, stub, CLAUDE, "hi", headers=headers)
+    stub.fault("status", account=home, code=429, headers={"retry-after": "1"})
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda n: daemon.ask(
+            CLAUDE, f"x {n}", headers=headers).status, range(4)))
+    assert answers == [200] * 4
+    assert set(accounts_used(stub)) == {home}
+    assert time.monotonic() - start >= 0.9
+    assert daemon.sessions()["total"] == 1
+
+
+def test_request_does_not_wait_for_long(make_daemon, stub):
+    daemon = make_daemon(merged(pool(stub, "claude", count=2), WAIT))
+    headers = {"x-session-id": sid()}
+    home = served_by(daemon, stub, CLAUDE, "hi", headers=headers)
+    stub.fault("status", account=home, code=429, headers={"retry-after": "60"})
+    start = time.monotonic()
+    assert served_by(daemon, stub, CLAUDE, "hi", headers=headers) != home
+    assert time.monotonic() - start < 5
+
+
+def test_client_that_leaves_ends_the_wait(make_daemon, stub):
+    daemon = make_daemon(merged(pool(stub, "claude", count=2), WAIT))
+    headers = {"x-session-id": sid()}
+    home = served_by(daemon, stub, CLAUDE, "hi", headers=headers)
+    stub.fault("status", account=home, code=429, headers={"retry-after": "2"})
+    before = len(stub.log)
+    with daemon.client(timeout=0.5 / SLOW) as client:
+        with pytest.raises(OSError):
+            client.post(CLAUDE.path(), CLAUDE.body("bye"), headers=headers)
+    # Whoever waits with it is served there when it is back.
+    assert served_by(daemon, stub, CLAUDE, "stay", headers=headers) == home
+    asked = [row["account"] for row in stub.log[before:]]
+    assert asked == [home, home]
 
 
 def test_live_binding_outranks_priority(make_daemon, stub):

@@ -161,6 +161,7 @@ void
 relay_timed_out(struct relay *r)
 {
 	struct failure f = failure_of(r, ATTEMPT_TIMEOUT, 0);
+	struct outcome o;
 	int64_t until_ms;
 
 	if (r->answer == ANSWER_ERROR) {
@@ -173,7 +174,8 @@ relay_timed_out(struct relay *r)
 		relay_failed(r, &f);
 		return;
 	}
-	(void)attempt_charge(&r->attempt, &f, &until_ms);
+	o = attempt_charge(&r->attempt, &f, &until_ms);
+	relay_release_session(r, &o);
 	relay_close_attempt(r, ATTEMPT_TIMEOUT, r->attempt.status);
 	relay_break_off(r);
 }
@@ -297,6 +299,7 @@ follow(struct relay *r, const char *p, size_t len)
 {
 	struct dialect_frame frame;
 	struct failure f;
+	struct outcome o;
 	int64_t until_ms;
 	size_t used;
 
@@ -310,7 +313,8 @@ follow(struct relay *r, const char *p, size_t len)
 		f = failure_in_band(r, &frame);
 		reply_set(relay_last(r), frame.status, frame.code, frame.type,
 		    frame.message);
-		(void)attempt_charge(&r->attempt, &f, &until_ms);
+		o = attempt_charge(&r->attempt, &f, &until_ms);
+		relay_release_session(r, &o);
 	}
 }
 

@@ -113,6 +113,7 @@ struct relay {
 	unsigned pauses;   /* so far, on paths that are shared */
 	enum relay_wake wake;
 	int64_t wake_us;             /* when that is; 0: nothing is due */
+	int64_t patience_ms;         /* waits for its credential till then */
 	enum pick_decision decision; /* of the first pick */
 	struct reply *last;          /* the last error, if any */
 	int64_t retry_at_ms;         /* the first of them is back; 0: none */
@@ -201,6 +202,12 @@ void relay_wake_in(struct relay *r, enum relay_wake wake, int64_t ms);
  * r->last. Books it and decides what comes next.
  */
 void relay_failed(struct relay *r, const struct failure *f);
+
+/*
+ * The attempt failed and nobody else is asked: if that counts, its session is
+ * unbound where it still is bound to that credential.
+ */
+void relay_release_session(struct relay *r, const struct outcome *o);
 
 /* A reused connection was dead: no outcome, once. */
 void relay_stale(struct relay *r);

@@ -132,6 +132,35 @@ count_decision(struct relay *r, enum pick_decision decision)
 		(void)atomic_fetch_add(by_decision[decision], 1);
 }
 
+/*
+ * How long the request would still wait for the credential that its session is
+ * bound to: session-affinity-wait in all, from the first time that it has to.
+ */
+static int64_t
+patience_left_ms(const struct relay *r, int64_t now_ms)
+{
+	const struct config *config = r->worker->config;
+
+	if (!config->routing.session_affinity || !r->has_session || r->unbound)
+		return 0;
+	if (r->patience_ms == 0)
+		return config->routing.session_affinity_wait_ms;
+	return r->patience_ms > now_ms ? r->patience_ms - now_ms : 0;
+}
+
+/* Picks again when the bound credential is back. */
+static void
+await_bound(struct relay *r, int64_t until_ms)
+{
+	int64_t now_ms = clock_now_ms();
+
+	if (r->patience_ms == 0)
+		r->patience_ms =
+		    now_ms +
+		    r->worker->config->routing.session_affinity_wait_ms;
+	relay_wake_in(r, WAKE_PICK, until_ms > now_ms ? until_ms - now_ms : 0);
+}
+
 /* One pick and the start of its attempt: 0, START_NEXT or what pick said. */
 static int
 pick_and_start(
@@ -139,6 +168,7 @@ pick_and_start(
 {
 	const struct exchange *x = r->x;
 	bool session = r->has_session && !r->unbound;
+	int64_t now_ms = clock_now_ms();
 	struct pick_ask ask = {
 		.model = r->model,
 		.model_len = strlen(r->model),
@@ -156,7 +186,8 @@ pick_and_start(
 		.request_retry = r->worker->config->request_retry,
 		.pin = r->pin,
 		.hard_pin = r->worker->config->routing.hard_pins,
-		.now_ms = clock_now_ms(),
+		.now_ms = now_ms,
+		.wait_ms = patience_left_ms(r, now_ms),
 	};
 	struct pick p;
 	int rc = pick_begin(&p, &r->all->picker, &ask);
@@ -220,6 +251,8 @@ relay_try(struct relay *r)
 	else if (refusal == PICK_PINNED)
 		relay_refuse_pinned(
 		    r, why, until_ms > 0 ? until_ms : r->retry_at_ms);
+	else if (refusal == PICK_WAIT)
+		await_bound(r, until_ms);
 	else if (refusal != PICK_OK)
 		nobody_left(r, refusal, until_ms);
 }
@@ -307,6 +340,7 @@ relay_stale(struct relay *r)
 /* ---- going on */
 
 enum next {
+	NEXT_WAIT,  /* the same one, which is back soon */
 	NEXT_TELL,  /* the client is told r->last */
 	NEXT_OTHER, /* another credential is asked, in this round */
 	NEXT_AGAIN, /* the same one, after a pause */
@@ -319,10 +353,11 @@ enum next {
  * only the pick finds out: nobody_left().
  */
 static enum next
-next_step(const struct relay *r, const struct outcome *o)
+next_step(const struct relay *r, const struct outcome *o, int64_t until_ms)
 {
 	const struct config *config = r->worker->config;
 	unsigned most = (unsigned)config->max_retry_credentials;
+	int64_t now_ms = clock_now_ms();
 
 	if (o->action == OUTCOME_PASS_ON)
 		return NEXT_TELL;
@@ -334,6 +369,9 @@ next_step(const struct relay *r, const struct outcome *o)
 		return NEXT_TELL;
 	if (r->pin != NULL && config->routing.hard_pins)
 		return NEXT_OTHER; /* of whom there is none */
+	if (until_ms > now_ms &&
+	    until_ms <= now_ms + patience_left_ms(r, now_ms))
+		return NEXT_WAIT;
 	if (most > 0 && r->spent + 1 >= most)
 		return NEXT_ROUND;
 	return NEXT_OTHER;
@@ -353,15 +391,38 @@ leave_credential(struct relay *r, const struct outcome *o)
 		r->unbound = true;
 }
 
-static void
-go_on(struct relay *r, const struct outcome *o)
+void
+relay_release_session(struct relay *r, const struct outcome *o)
 {
-	enum next next = next_step(r, o);
+	struct worker *w = r->worker;
+	const struct binding_key *keys[] = {
+		&r->session,
+		r->has_alias ? &r->alias : NULL,
+	};
+
+	if (o->reason == COOL_NONE || !r->has_session || r->unbound ||
+	    !w->config->routing.session_affinity)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+		if (keys[i] != NULL &&
+		    bindings_unbind(&w->store_bindings, w->board, keys[i],
+			r->attempt.credential, PICK_LOCK_WAIT_MS) < 0)
+			log_warn("cannot unbind a session");
+}
+
+static void
+go_on(struct relay *r, const struct outcome *o, int64_t until_ms)
+{
+	enum next next = next_step(r, o, until_ms);
 
 	if (next == NEXT_OTHER || next == NEXT_ROUND)
 		leave_credential(r, o);
 	switch (next) {
+	case NEXT_WAIT:
+		await_bound(r, until_ms);
+		break;
 	case NEXT_TELL:
+		relay_release_session(r, o);
 		relay_tell_last(r);
 		break;
 	case NEXT_OTHER:
@@ -396,5 +457,5 @@ relay_failed(struct relay *r, const struct failure *f)
 	r->failed_status = f->status;
 	relay_close_attempt(r, f->end, f->status);
 	relay_forget_answer(r);
-	go_on(r, &o);
+	go_on(r, &o, until_ms);
 }
