@@ -912,8 +912,7 @@ pick_with_session(struct pick *p)
 		return rc;
 	if (v.why == PICK_WHY_MAX)
 		return joined ? hit(p, &b) : hit_and_join(p, &b);
-	if (v.until_ms != 0 &&
-	    v.until_ms <= p->ask->now_ms + p->ask->wait_ms) {
+	if (v.until_ms != 0 && v.until_ms <= p->ask->now_ms + p->ask->wait_ms) {
 		p->until_ms = v.until_ms;
 		return PICK_WAIT;
 	}
