@@ -11,6 +11,7 @@
 #include "common/alloc.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "master/control/sessions.h"
 #include "master/credential/watch.h"
 #include "master/listen.h"
 #include "master/logfile.h"
@@ -20,7 +21,11 @@
 #include "master/upgrade/handover.h"
 #include "master/workers.h"
 
-enum { WHY_MAX = 256 * 1024, LOGGED_MAX = 200 };
+enum {
+	WHY_MAX = 256 * 1024,
+	LOGGED_MAX = 200,
+	HAND_OVER_LOOK_MS = 2 /* between looks at who still accepts */
+};
 
 TAILQ_HEAD(waiters, reload_waiter);
 
@@ -32,22 +37,30 @@ struct next {
 	struct listen_set *listeners;
 	bool respawn;
 	uint64_t generation;
+	cJSON *changes; /* for who waits; NULL if nobody does */
 };
 
 struct reload {
 	struct master *master;
 	struct event *soon;
+	struct event *hand_over; /* looks whether the old ones have stopped */
+	int64_t committed_us;    /* 0: nothing waits for the hand-over */
+	struct buf summary;
 	bool busy;
 	bool first;
 	struct waiters waiting; /* for the one under way */
 	struct waiters later;   /* for the one after it */
 	bool again;
 	struct next next;
+	/* What was committed, until it is told. */
+	bool respawned;
+	cJSON *changes;
 	int64_t started_us;
 	uint64_t ok, failed;
 };
 
 static void begin(struct reload *r, struct config *config);
+static void on_hand_over(evutil_socket_t fd, short what, void *arg);
 
 static void
 on_soon(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
@@ -67,7 +80,9 @@ reload_new(struct master *master)
 	TAILQ_INIT(&r->waiting);
 	TAILQ_INIT(&r->later);
 	r->soon = event_new(master->base, -1, 0, on_soon, r);
-	if (r->soon == NULL)
+	r->hand_over = evtimer_new(master->base, on_hand_over, r);
+	buf_init(&r->summary, WHY_MAX);
+	if (r->soon == NULL || r->hand_over == NULL)
 		fatalx("out of memory");
 	return r;
 }
@@ -80,6 +95,7 @@ drop_next(struct reload *r)
 	listen_close(r->next.listeners);
 	logfile_close(r->next.logs);
 	config_free(r->next.config);
+	cJSON_Delete(r->next.changes);
 	r->next = (struct next){ 0 };
 }
 
@@ -90,6 +106,9 @@ reload_free(struct reload *r)
 		return;
 	drop_next(r);
 	event_free(r->soon);
+	event_free(r->hand_over);
+	cJSON_Delete(r->changes);
+	buf_fini(&r->summary);
 	free(r);
 }
 
@@ -145,6 +164,61 @@ compare(const struct config *old, const struct config *new, bool *respawn,
 		effects = config_diff(old, new, name_if_fixed, why);
 	*respawn = (effects & CONFIG_EFFECT_WORKERS) != 0;
 	return (effects & CONFIG_EFFECT_RESTART) != 0 ? -EINVAL : 0;
+}
+
+/* Strings without their quotes, everything else as it is written. */
+static void
+add_value(cJSON *row, const char *name, const char *text)
+{
+	cJSON *value = cJSON_Parse(text);
+
+	(void)cJSON_AddStringToObject(
+	    row, name, cJSON_IsString(value) ? value->valuestring : text);
+	cJSON_Delete(value);
+}
+
+static void
+add_change(
+    void *ctx, const char *key, const char *old_value, const char *new_value)
+{
+	cJSON *row = cJSON_CreateObject();
+
+	(void)cJSON_AddStringToObject(row, "name", key);
+	add_value(row, "old", old_value);
+	add_value(row, "new", new_value);
+	(void)cJSON_AddItemToArray(ctx, row);
+}
+
+/* Moves the members of one object into another. */
+static void
+merge(cJSON *into, cJSON *from)
+{
+	cJSON *item;
+
+	while ((item = from->child) != NULL) {
+		(void)cJSON_DetachItemViaPointer(from, item);
+		(void)cJSON_AddItemToObject(into, item->string, item);
+	}
+	cJSON_Delete(from);
+}
+
+static cJSON *
+describe(struct reload *r, const struct config *config,
+    const struct registry_set *set)
+{
+	int64_t moved = sessions_moved_by(r->master, set);
+	cJSON *out = cJSON_CreateObject();
+
+	(void)cJSON_AddTrueToObject(out, "ok");
+	(void)config_diff(r->master->config, config, add_change,
+	    cJSON_AddArrayToObject(out, "settings"));
+	merge(out, registry_diff_json(r->master->registry, set));
+	if (moved >= 0)
+		(void)cJSON_AddNumberToObject(
+		    out, "sessions_moved", (double)moved);
+	else
+		(void)cJSON_AddNullToObject(out, "sessions_moved");
+	return out;
 }
 
 static void
@@ -252,31 +326,69 @@ finish(struct reload *r, const struct reload_outcome *outcome)
 		event_active(r->soon, EV_TIMEOUT, 0);
 }
 
+/* What has happened, for the log and for who waits. */
 static void
-succeed(struct reload *r, bool respawned)
+summarise(struct reload *r)
 {
 	struct master *m = r->master;
-	struct buf text = BUF_INIT(WHY_MAX);
-	struct reload_outcome outcome = { .ok = true, .respawned = respawned };
-	bool first = r->first;
+	struct buf warnings = BUF_INIT(WHY_MAX);
 
-	if (!first)
-		r->ok++;
-	registry_warnings(m->registry, &text);
-	logfile_lines(log_warn, buf_string(&text));
-	buf_clear(&text);
-	buf_printf(&text, "generation %" PRIu64 ", %d worker%s, ",
+	registry_warnings(m->registry, &warnings);
+	logfile_lines(log_warn, buf_string(&warnings));
+	buf_fini(&warnings);
+	buf_clear(&r->summary);
+	buf_printf(&r->summary, "generation %" PRIu64 ", %d worker%s, ",
 	    m->generation, m->config->workers,
 	    m->config->workers == 1 ? "" : "s");
-	registry_summary(m->registry, &text);
+	registry_summary(m->registry, &r->summary);
 	log_notice("%s after %" PRId64 " ms: %s",
-	    first ? "serving" : "reloaded",
-	    (clock_mono_us() - r->started_us) / 1000, buf_string(&text));
-	outcome.text = buf_string(&text);
+	    r->first ? "serving" : "reloaded",
+	    (clock_mono_us() - r->started_us) / 1000, buf_string(&r->summary));
+}
+
+static void
+succeed(struct reload *r)
+{
+	struct master *m = r->master;
+	const struct reload_outcome outcome = { .ok = true,
+		.text = buf_string(&r->summary),
+		.respawned = r->respawned,
+		.changes = r->changes };
+	bool first = r->first;
+
+	r->committed_us = 0;
+	if (!first) {
+		r->ok++;
+		notify(NOTIFY_READY);
+	}
 	finish(r, &outcome);
+	cJSON_Delete(r->changes);
+	r->changes = NULL;
 	if (first)
 		master_started(m);
-	buf_fini(&text);
+}
+
+/*
+ * A worker of before hears that it is to drain a moment after the commit, and
+ * may still answer by the old settings until then.
+ */
+static void
+await_hand_over(struct reload *r)
+{
+	const struct timeval soon = { 0, HAND_OVER_LOOK_MS * 1000 };
+	int64_t waited_ms = (clock_mono_us() - r->committed_us) / 1000;
+
+	if (waited_ms >= RELOAD_HAND_OVER_MS ||
+	    workers_have_handed_over(r->master->workers))
+		succeed(r);
+	else
+		(void)evtimer_add(r->hand_over, &soon);
+}
+
+static void
+on_hand_over(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	await_hand_over(arg);
 }
 
 /* One line for the log, whatever the number of reasons. */
@@ -321,13 +433,20 @@ static void
 commit(struct reload *r)
 {
 	struct buf why = BUF_INIT(WHY_MAX);
-	bool respawn = r->next.respawn;
 
 	if (publish(r, &why) < 0) {
 		fail(r, buf_string(&why));
 	} else {
+		r->respawned = r->next.respawn;
+		r->changes = r->next.changes;
+		r->next.changes = NULL;
 		take_over(r);
-		succeed(r, respawn);
+		summarise(r);
+		r->committed_us = clock_mono_us();
+		if (r->first)
+			succeed(r);
+		else
+			await_hand_over(r);
 	}
 	buf_fini(&why);
 }
@@ -350,6 +469,8 @@ prepare(struct reload *r, struct buf *why)
 		return rc;
 	if (m->config != NULL)
 		(void)config_diff(m->config, n->config, log_change, NULL);
+	if (!TAILQ_EMPTY(&r->waiting))
+		n->changes = describe(r, n->config, n->set);
 	n->generation = m->generation + (n->respawn ? 1 : 0);
 	return n->respawn ? bind_and_spawn(r, why) : 0;
 }
@@ -446,57 +567,11 @@ reload_abort(struct reload *r)
 {
 	r->again = false;
 	TAILQ_CONCAT(&r->waiting, &r->later, entry);
-	if (r->busy)
+	(void)evtimer_del(r->hand_over);
+	if (r->committed_us != 0)
+		succeed(r);
+	else if (r->busy)
 		fail(r, "the daemon is ending");
-}
-
-/* Strings without their quotes, everything else as it is written. */
-static void
-add_value(cJSON *row, const char *name, const char *text)
-{
-	cJSON *value = cJSON_Parse(text);
-
-	(void)cJSON_AddStringToObject(
-	    row, name, cJSON_IsString(value) ? value->valuestring : text);
-	cJSON_Delete(value);
-}
-
-static void
-add_change(
-    void *ctx, const char *key, const char *old_value, const char *new_value)
-{
-	cJSON *row = cJSON_CreateObject();
-
-	(void)cJSON_AddStringToObject(row, "name", key);
-	add_value(row, "old", old_value);
-	add_value(row, "new", new_value);
-	(void)cJSON_AddItemToArray(ctx, row);
-}
-
-/* Moves the members of one object into another. */
-static void
-merge(cJSON *into, cJSON *from)
-{
-	cJSON *item;
-
-	while ((item = from->child) != NULL) {
-		(void)cJSON_DetachItemViaPointer(from, item);
-		(void)cJSON_AddItemToObject(into, item->string, item);
-	}
-	cJSON_Delete(from);
-}
-
-static cJSON *
-describe(struct reload *r, const struct config *config,
-    const struct registry_set *set)
-{
-	cJSON *out = cJSON_CreateObject();
-
-	(void)cJSON_AddTrueToObject(out, "ok");
-	(void)config_diff(r->master->config, config, add_change,
-	    cJSON_AddArrayToObject(out, "settings"));
-	merge(out, registry_diff_json(r->master->registry, set));
-	return out;
 }
 
 cJSON *

@@ -25,11 +25,18 @@ struct reload;
 
 struct reload_outcome {
 	bool ok;
-	const char *text; /* why not, one line per reason; or a summary */
-	bool respawned;   /* with a new generation of workers */
+	const char *text;     /* why not, one line per reason; or a summary */
+	bool respawned;       /* with a new generation of workers */
+	const cJSON *changes; /* as of reload_dry_run(); NULL: not known */
 };
 
-/* Somebody who waits for a reload. Told once, from the event loop. */
+/*
+ * Somebody who waits for a reload. Told once, from the event loop: of one that
+ * was done when no worker of before accepts connections any more, or after
+ * RELOAD_HAND_OVER_MS, if one hangs.
+ */
+enum { RELOAD_HAND_OVER_MS = 1000 };
+
 struct reload_waiter {
 	TAILQ_ENTRY(reload_waiter) entry;
 	void (*done)(
@@ -60,9 +67,9 @@ void reload_failed(struct reload *reload, const char *why);
 void reload_abort(struct reload *reload);
 
 /*
- * What a reload would do, as {ok, settings, credentials, models}, the
- * caller's. NULL with the reasons in why if it would be refused or one is
- * under way.
+ * What a reload would do, as {ok, settings, credentials, models,
+ * sessions_moved}, the caller's. NULL with the reasons in why if it would be
+ * refused or one is under way.
  */
 cJSON *reload_dry_run(struct reload *reload, struct buf *why);
 

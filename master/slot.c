@@ -95,7 +95,9 @@ static void
 enter(struct slot *s, enum slot_state state, int64_t after_ms)
 {
 	s->state = state;
-	atomic_store(&on_board(s)->state, board_states[state]);
+	/* That it drains a worker says itself, when it accepts no more. */
+	if (state != SLOT_DRAINING)
+		atomic_store(&on_board(s)->state, board_states[state]);
 	if (after_ms >= 0)
 		set_timer(s, after_ms);
 	else
@@ -502,6 +504,13 @@ slot_silent_ms(const struct slot *s)
 }
 
 bool
+slot_accepts(const struct slot *s)
+{
+	return s->state == SLOT_DRAINING &&
+	       atomic_load(&on_board(s)->state) == BOARD_SLOT_SERVING;
+}
+
+bool
 slot_is_away(const struct slot *s)
 {
 	return s->state == SLOT_ACTIVE ? s->silent_ms >= SLOT_SILENT_MS
@@ -670,8 +679,10 @@ slot_inherit(const struct slot_setup *setup, const cJSON *row)
 		listen_to(s, control);
 	enter(s, (enum slot_state)handover_number(row, "state"),
 	    handover_number(row, "left_ms"));
+	if (s->state != SLOT_DRAINING)
+		return s;
 	/* It may have been left in the queue; to hear it twice is nothing. */
-	if (s->state == SLOT_DRAINING)
-		send_message(s, IPC_DRAIN, NULL, 0, -1);
+	send_message(s, IPC_DRAIN, NULL, 0, -1);
+	atomic_store(&on_board(s)->state, BOARD_SLOT_DRAINING);
 	return s;
 }

@@ -101,6 +101,9 @@ void slot_look(struct slot *slot, int64_t passed_ms);
 /* For how long it has not beaten, as far as slot_look() has seen. */
 int64_t slot_silent_ms(const struct slot *slot);
 
+/* Whether its process has not yet done what DRAIN asks of it. */
+bool slot_accepts(const struct slot *slot);
+
 /* Whether connections on its listeners would wait for it. */
 bool slot_is_away(const struct slot *slot);
 

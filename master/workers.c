@@ -565,6 +565,30 @@ workers_have_leftovers(struct workers *w)
 	return workers_reap_strangers(w);
 }
 
+static bool
+generation_accepts(const struct generation *g)
+{
+	unsigned i;
+
+	for (i = 0; i < g->nslots; i++) {
+		if (slot_accepts(g->slots[i]))
+			return true;
+	}
+	return false;
+}
+
+bool
+workers_have_handed_over(const struct workers *w)
+{
+	const struct generation *g;
+
+	TAILQ_FOREACH (g, &w->generations, entry) {
+		if (g != w->current && generation_accepts(g))
+			return false;
+	}
+	return true;
+}
+
 bool
 workers_know_pid(const struct workers *w, pid_t pid)
 {

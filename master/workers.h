@@ -96,6 +96,9 @@ bool workers_reap_strangers(struct workers *w);
 /* Whether any worker is about that does not belong to what serves. */
 bool workers_have_leftovers(struct workers *w);
 
+/* Whether nobody of a generation before the one that serves accepts now. */
+bool workers_have_handed_over(const struct workers *w);
+
 /* Whether that process is a worker, of whichever master. */
 bool workers_know_pid(const struct workers *w, pid_t pid);
 

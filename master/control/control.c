@@ -125,6 +125,19 @@ control_refuse(struct control_client *c, const char *fmt, ...)
 	refuse(c, text != NULL ? text : "out of memory");
 }
 
+/* Of several who wait each gets them all. */
+static void
+add_changes(cJSON *answer, const cJSON *changes)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach (item, changes) {
+		if (!cJSON_HasObjectItem(answer, item->string))
+			(void)cJSON_AddItemToObject(
+			    answer, item->string, cJSON_Duplicate(item, true));
+	}
+}
+
 static void
 tell_outcome(struct control_client *c, const struct reload_outcome *outcome)
 {
@@ -141,6 +154,7 @@ tell_outcome(struct control_client *c, const struct reload_outcome *outcome)
 	    answer, "generation", (double)m->generation);
 	(void)cJSON_AddBoolToObject(answer, "respawned", outcome->respawned);
 	(void)cJSON_AddStringToObject(answer, "summary", outcome->text);
+	add_changes(answer, outcome->changes);
 	control_answer(c, answer);
 }
 

@@ -277,38 +277,16 @@ run_unbind(struct control_client *client, struct master *m,
 		    client, "unbind what: \"session\" or \"credential\"?");
 }
 
-/* Sessions of credentials that would go: they find a new one. */
-static void
-add_sessions_moved(cJSON *answer, struct master *m)
-{
-	const cJSON *removed = cJSON_GetObjectItem(
-	    cJSON_GetObjectItem(answer, "credentials"), "removed");
-	struct sessions sessions;
-	const cJSON *id;
-	int64_t moved = 0;
-
-	sessions_count(&sessions, m, SESSIONS_COUNT_QUICK);
-	cJSON_ArrayForEach (id, removed)
-		moved += sessions_of_credential(&sessions, id->valuestring);
-	if (sessions_are_counted(&sessions))
-		add_number(answer, "sessions_moved", moved);
-	else
-		(void)cJSON_AddNullToObject(answer, "sessions_moved");
-	sessions_fini(&sessions);
-}
-
 static void
 dry_run(struct control_client *client, struct master *m)
 {
 	struct buf why = BUF_INIT(WHY_MAX);
 	cJSON *answer = reload_dry_run(m->reload, &why);
 
-	if (answer == NULL) {
+	if (answer == NULL)
 		control_refuse(client, "%s", buf_string(&why));
-	} else {
-		add_sessions_moved(answer, m);
+	else
 		control_answer(client, answer);
-	}
 	buf_fini(&why);
 }
 

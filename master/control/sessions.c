@@ -11,6 +11,7 @@
 #include "common/state.h"
 #include "common/str.h"
 #include "master/master.h"
+#include "master/registry/registry.h"
 
 enum {
 	KEY_TEXT = 2 * BINDING_SESSION_LEN + 1,
@@ -170,6 +171,41 @@ sessions_of_credential(void *sessions, const char *id)
 	const struct holder *h = name_map_find(&s->credentials, id);
 
 	return h != NULL ? h->count : 0;
+}
+
+struct moving {
+	const struct registry_set *set;
+	uint8_t last[BINDING_SESSION_LEN]; /* that was counted */
+	int64_t n;
+};
+
+/* Its models stand together: a session that uses several counts once. */
+static void
+count_moving(struct walk *w, const struct binding_key *key,
+    const struct binding *b, struct holder *holder UNUSED)
+{
+	struct moving *m = w->ctx;
+
+	if (!registry_would_lose(
+		w->m->registry, m->set, b->credential, b->model))
+		return;
+	if (m->n > 0 && memcmp(m->last, key->bytes, sizeof(m->last)) == 0)
+		return;
+	memcpy(m->last, key->bytes, sizeof(m->last));
+	m->n++;
+}
+
+int64_t
+sessions_moved_by(struct master *m, const struct registry_set *set)
+{
+	struct moving moving = { .set = set };
+	struct walk w = { .m = m, .each = count_moving, .ctx = &moving };
+
+	if (quick_count(m) > SESSIONS_COUNT_QUICK)
+		return -1;
+	walk(&w);
+	free_holders(&w.holders);
+	return moving.n;
 }
 
 static cJSON *

@@ -16,6 +16,7 @@
 #include "master/credential/name_map.h"
 
 struct master;
+struct registry_set;
 
 enum {
 	SESSIONS_LISTED_MAX = 10000,
@@ -42,6 +43,13 @@ int64_t sessions_total(const struct sessions *s);
 
 /* A registry_sessions_fn over a struct sessions. */
 int64_t sessions_of_credential(void *sessions, const char *id);
+
+/*
+ * How many sessions are bound to a credential that by that set would no longer
+ * serve them, so that their next request finds another. -1 where there are too
+ * many bindings to look at all.
+ */
+int64_t sessions_moved_by(struct master *m, const struct registry_set *set);
 
 /*
  * Adds "total", "by_credential" and "sessions", the latter with at most

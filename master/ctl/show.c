@@ -192,8 +192,24 @@ show_names(const cJSON *group, const char *of, const char *what)
 		    cJSON_IsString(item) ? item->valuestring : "?");
 }
 
+static bool
+changes_nothing(const cJSON *answer)
+{
+	static const char *const lists[] = { "added", "removed", "changed" };
+	static const char *const groups[] = { "credentials", "models" };
+	int n = cJSON_GetArraySize(member(answer, "settings"));
+	size_t i, k;
+
+	for (i = 0; i < ARRAY_LEN(groups); i++) {
+		for (k = 0; k < ARRAY_LEN(lists); k++)
+			n += cJSON_GetArraySize(
+			    member(member(answer, groups[i]), lists[k]));
+	}
+	return n == 0;
+}
+
 static void
-show_dry_run(const cJSON *answer)
+show_changes(const cJSON *answer, const char *move)
 {
 	static const struct {
 		const char *member, *of;
@@ -212,18 +228,22 @@ show_dry_run(const cJSON *answer)
 		show_names(
 		    member(answer, groups[i].member), groups[i].of, "changed");
 	}
-	if (member(answer, "sessions_moved") != NULL)
-		(void)printf("%.0f sessions would move\n",
+	if (number(answer, "sessions_moved") > 0)
+		(void)printf("sessions that %s: %.0f\n", move,
 		    number(answer, "sessions_moved"));
 }
 
 void
 show_reload(const cJSON *answer)
 {
-	if (member(answer, "settings") != NULL)
-		show_dry_run(answer);
-	else
+	if (member(answer, "summary") != NULL) {
+		show_changes(answer, "move");
 		(void)printf("reloaded: %s\n", string(answer, "summary"));
+	} else if (changes_nothing(answer)) {
+		(void)puts("nothing would change");
+	} else {
+		show_changes(answer, "would move");
+	}
 }
 
 void

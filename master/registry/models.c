@@ -371,6 +371,18 @@ served_find_key(const struct served *served, const char *key)
 }
 
 bool
+served_has_name(const struct served *served, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < served->n; i++) {
+		if (strcmp(served->v[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool
 served_equal(const struct served *a, const struct served *b)
 {
 	size_t i;

@@ -46,6 +46,9 @@ struct served *models_from_pairs(const char *const *names,
 const struct served_model *
 served_find_key(const struct served *served, const char *key);
 
+/* Whether clients may ask for it by that name. */
+bool served_has_name(const struct served *served, const char *name);
+
 /* Whether the same names lead to the same upstream models. */
 bool served_equal(const struct served *a, const struct served *b);
 

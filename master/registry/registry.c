@@ -387,6 +387,23 @@ registry_diff_json(struct registry *reg, const struct registry_set *set)
 	return report_diff(reg->publisher, &set->entries);
 }
 
+static bool
+could_serve(const struct name_map *entries, const char *id, const char *model)
+{
+	const struct entry *e = name_map_find(entries, id);
+
+	return e != NULL && e->cred != NULL && !entry_is_disabled(e) &&
+	       e->fault == NULL && served_has_name(e->served, model);
+}
+
+bool
+registry_would_lose(const struct registry *reg, const struct registry_set *set,
+    const char *id, const char *model)
+{
+	return could_serve(publisher_entries(reg->publisher), id, model) &&
+	       !could_serve(&set->entries, id, model);
+}
+
 /* ---- publishing */
 
 static void

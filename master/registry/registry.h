@@ -69,6 +69,10 @@ void registry_discard(struct registry_set *set);
  */
 cJSON *registry_diff_json(struct registry *reg, const struct registry_set *set);
 
+/* Whether that credential serves that model now, and by the set would not. */
+bool registry_would_lose(const struct registry *reg,
+    const struct registry_set *set, const char *id, const char *model);
+
 /*
  * Publishes credentials, routes and generation in one transaction. 0: the
  * registry owns the set as the current one and has freed the one before.

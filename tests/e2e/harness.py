@@ -707,7 +707,6 @@ class Daemon:
         """Reload through the control tool, which waits for the outcome."""
         done = self.ctl_run("reload")
         assert done.returncode == 0, done
-        self._wait_handed_over()
 
     def _wait_handed_over(self) -> None:
         """Until no worker of an older generation accepts connections: it is

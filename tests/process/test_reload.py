@@ -2,6 +2,7 @@
 """Reload is a transaction, and no client notices it."""
 
 import http.client
+import os
 import re
 import signal
 import socket
@@ -339,6 +340,85 @@ def test_dry_run_changes_nothing(make_daemon, stub):
     assert "api-key = " in line and len(line) <= 80, "one line for a person"
     assert sorted(daemon.worker_pids()) == workers
     assert daemon.ask(CLAUDE, "hi").status == 404
+
+
+def test_reload_does_and_tells_what_the_dry_run_said(make_daemon, stub):
+    daemon = make_daemon(merged(pool(stub, "claude", "openai", count=3),
+                                {"routing": {"session-affinity": True}}))
+    for n in range(6):
+        assert daemon.ask(CLAUDE, "hi", headers={
+            "x-session-id": f"s{n}"}).status == 200
+    homes = daemon.sessions()["by_credential"]
+    assert sorted(homes.values()) == [2, 2, 2]
+    config = pool(stub, "claude", "openai", count=3)
+    gone = config["claude-api-key"].pop()
+    config["claude-api-key"][0]["excluded-models"] = ["claude-stub"]
+    daemon.with_config(**config, limits={"header-timeout": "13s"})
+    said = daemon.ctl("reload", "--dry-run")
+    assert len(said["credentials"]["removed"]) == 1
+    assert len(said["credentials"]["changed"]) == 1
+    assert said["sessions_moved"] == 4
+    assert any(row["new"] == "13s" for row in said["settings"])
+    assert gone["api-key"] not in str(said), "secrets are masked"
+    done = daemon.ctl("reload")
+    assert done["respawned"] is True
+    for member in ("settings", "credentials", "models", "sessions_moved"):
+        assert done[member] == said[member], member
+    again = daemon.ctl("reload", "--dry-run")
+    assert again["settings"] == [] and again["sessions_moved"] == 0
+    assert "nothing would change" in daemon.ctl_run(
+        "reload", "--dry-run").stdout
+    moved = 0
+    for n in range(6):
+        assert daemon.ask(CLAUDE, "hi", headers={
+            "x-session-id": f"s{n}"}).status == 200
+    for name, count in daemon.sessions()["by_credential"].items():
+        moved += max(0, count - homes.get(name, 0))
+    assert moved == 4
+
+
+def test_after_a_reload_nobody_answers_by_the_old_settings(make_daemon,
+                                                           stub):
+    """The verb returns when the old workers accept no more."""
+    daemon = make_daemon(pool(stub, "openai"))
+    for n in range(8):
+        key = f"only-{n}"
+        daemon.with_config(**{"api-keys": [CLIENT_KEY, key]})
+        daemon.reload()
+        for _ in range(4):
+            assert daemon.ask(OPENAI, "hi", key=key).status == 200
+            assert daemon.ask(OPENAI, "hi",
+                              key=f"only-{n - 1}").status == 401
+
+
+RELOADS = int(os.environ.get("FAIRLEAD_TEST_RELOADS", "20"))
+
+
+@pytest.mark.limit(60 + RELOADS)
+def test_reloads_under_load_fail_nothing_and_leak_nothing(make_daemon, stub):
+    """How often, a variable says."""
+    daemon = make_daemon(pool(stub, "openai"))
+
+    def measure() -> tuple[int, int, int]:
+        daemon.settled_workers(2)
+        wait_for(lambda: len(daemon.worker_pids()) == 2, 60)
+        with open(f"/proc/{daemon.pid}/statm", encoding="ascii") as statm:
+            return (open_descriptors(daemon.pid), len(daemon.worker_pids()),
+                    int(statm.read().split()[1]) * 4)
+
+    with Load(daemon, kept=2, new=1, streams=1) as load:
+        for number in range(RELOADS):
+            if number == RELOADS // 4:
+                before = measure()
+            touch_worker_setting(daemon, number)
+            assert daemon.ctl_run("reload").returncode == 0
+        load.more()
+    assert not load.failures
+    after = measure()
+    assert daemon.status()["reloads"] == {"ok": RELOADS, "failed": 0}
+    assert daemon.status()["worker_deaths"] == 0
+    assert after[0] <= before[0] + 1 and after[1] == before[1]
+    assert SANITIZED or after[2] <= before[2] + 2048, (before, after)
 
 
 def test_two_hundred_reloads_leak_nothing(make_daemon, stub):
