@@ -397,12 +397,13 @@ board_cell_raise(struct board_cell *cell, struct board_word word)
 
 int64_t
 board_cell_climb(struct board_cell *cell, uint16_t incarnation, int64_t now_ms,
-    struct board_note *note)
+    int64_t least_ms, int64_t most_ms, struct board_note *note)
 {
 	const uint8_t top = ARRAY_LEN(ladder_s) - 1;
 	uint64_t seen = atomic_load(&cell->word);
 	struct board_word word, next;
 	uint8_t level;
+	bool open;
 
 	do {
 		word = board_word_unpack(seen);
@@ -417,14 +418,18 @@ board_cell_climb(struct board_cell *cell, uint16_t incarnation, int64_t now_ms,
 			.kind = BOARD_COOLING,
 			.until_ms = now_ms + ladder_s[level] * INT64_C(1000),
 		};
-		if (word.until_ms > now_ms &&
-		    (word.kind == BOARD_COOLING ||
-			word.until_ms >= next.until_ms))
+		open = word.kind == BOARD_COOLING && word.until_ms > now_ms;
+		if (open || next.until_ms < now_ms + least_ms)
+			next.until_ms = now_ms + least_ms;
+		if (next.until_ms > now_ms + most_ms)
+			next.until_ms = now_ms + most_ms;
+		if (word.until_ms > now_ms && word.until_ms >= next.until_ms)
 			return word.until_ms;
 	} while (!atomic_compare_exchange_weak(
 	    &cell->word, &seen, board_word_pack(next)));
 
-	note->level = level < top ? level + 1 : top;
+	if (!open)
+		note->level = level < top ? level + 1 : top;
 	board_cell_set_note(cell, *note);
 	return next.until_ms;
 }

@@ -222,17 +222,18 @@ bool board_cell_raise(struct board_cell *cell, struct board_word word);
 
 /*
  * One step up the quota ladder for a failure at now: raises the word to
- * COOLING until the deadline of its level, and the level by one. While the
- * deadline of an earlier step lies ahead nothing is changed: one step per open
- * window, however many failures come together. A deadline for any other
- * reason is a window too, unless the ladder reaches beyond it.
+ * COOLING until the deadline of its level, no less than least_ms and no more
+ * than most_ms, and the level by one. While the deadline of an earlier step
+ * lies ahead nothing is changed: one step per open window, however many
+ * failures come together. A deadline for any other reason is a window too,
+ * unless the ladder reaches beyond it.
  *
  * Returns the deadline that stands, now_ms if the cell is of another
  * incarnation. note: on return the level of the cell; status and reason go
  * into the cell with it and are the caller's.
  */
 int64_t board_cell_climb(struct board_cell *cell, uint16_t incarnation,
-    int64_t now_ms, struct board_note *note);
+    int64_t now_ms, int64_t least_ms, int64_t most_ms, struct board_note *note);
 
 void board_cell_set_note(struct board_cell *cell, struct board_note note);
 

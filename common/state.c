@@ -163,6 +163,19 @@ state_credential_headers(const struct state_credential *c)
 	return at(c, c->headers);
 }
 
+const struct state_error_rule *
+state_credential_errors(const struct state_credential *c)
+{
+	return at(c, c->errors);
+}
+
+const uint32_t *
+state_error_texts(
+    const struct state_credential *c, const struct state_error_rule *rule)
+{
+	return at(c, rule->texts);
+}
+
 const struct state_tier *
 state_route_tiers(const struct state_route *r)
 {
@@ -408,6 +421,41 @@ record_headers(struct buf *b, const struct state_credential_input *in,
 	c->headers = record_array(b, headers, in->nheaders, sizeof(*headers));
 }
 
+static uint32_t
+record_texts(struct buf *b, const struct error_rule *rule)
+{
+	size_t nmatch = rule->match.n, n = nmatch + rule->match_regex.n;
+	AUTO_FREE uint32_t *texts = xcalloc(n, sizeof(*texts));
+
+	for (size_t i = 0; i < n; i++)
+		texts[i] = record_string(
+		    b, i < nmatch ? rule->match.v[i]
+				  : rule->match_regex.v[i - nmatch]);
+	return record_array(b, texts, n, sizeof(*texts));
+}
+
+static void
+record_errors(struct buf *b, const struct state_credential_input *in,
+    struct state_credential *c)
+{
+	size_t n = in->errors != NULL ? in->errors->n : 0;
+	AUTO_FREE struct state_error_rule *rules = xcalloc(n, sizeof(*rules));
+
+	for (size_t i = 0; i < n; i++) {
+		const struct error_rule *rule = &in->errors->v[i];
+
+		rules[i] = (struct state_error_rule){
+			.status = rule->status,
+			.action = rule->action,
+			.texts = record_texts(b, rule),
+			.nmatch = (uint32_t)rule->match.n,
+			.nregex = (uint32_t)rule->match_regex.n,
+		};
+	}
+	c->nerrors = (uint32_t)n;
+	c->errors = record_array(b, rules, n, sizeof(*rules));
+}
+
 int
 state_put_credential(
     struct store *s, MDB_txn *txn, const struct state_credential_input *in)
@@ -429,6 +477,7 @@ state_put_credential(
 	c.prefix = record_string(&b, in->prefix);
 	record_headers(&b, in, &c);
 	record_models(&b, in, &c);
+	record_errors(&b, in, &c);
 	c.size = record_end(&b);
 	return record_put(&b, &c, sizeof(c), s, txn, STATE_CREDENTIAL, in->id);
 }

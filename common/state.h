@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "common/attr.h"
+#include "common/config.h"
 #include "common/provider.h"
 #include "common/store.h"
 #include "common/str.h"
@@ -43,6 +44,15 @@ struct state_model {
 struct state_header {
 	uint32_t name; /* offset */
 	uint32_t value;
+};
+
+/* One of its section's request-scoped-errors. */
+struct state_error_rule {
+	int32_t status;  /* 0: any */
+	uint32_t action; /* enum error_action */
+	uint32_t texts;  /* offset of uint32_t[]: offsets of strings */
+	uint32_t nmatch; /* substrings first, */
+	uint32_t nregex; /* then expressions */
 };
 
 enum state_flag {
@@ -87,7 +97,8 @@ struct state_credential {
 	uint32_t prefix;
 	uint32_t headers, nheaders; /* offset of struct state_header[] */
 	uint32_t models, nmodels; /* offset of struct state_model[], by hash */
-	uint32_t reserved[4];
+	uint32_t errors, nerrors; /* offset of struct state_error_rule[] */
+	uint32_t reserved[2];
 };
 
 struct state_member {
@@ -176,6 +187,11 @@ const struct state_model *
 state_credential_models(const struct state_credential *c);
 const struct state_header *
 state_credential_headers(const struct state_credential *c);
+const struct state_error_rule *
+state_credential_errors(const struct state_credential *c);
+/* The string offsets of a rule. */
+const uint32_t *state_error_texts(
+    const struct state_credential *c, const struct state_error_rule *rule);
 const struct state_tier *state_route_tiers(const struct state_route *r);
 const struct state_group *
 state_tier_groups(const struct state_route *r, const struct state_tier *t);
@@ -217,6 +233,7 @@ struct state_credential_input {
 	size_t nheaders;
 	const struct state_model_input *models;
 	size_t nmodels;
+	const struct error_rules *errors; /* NULL: none */
 };
 
 /*

@@ -187,6 +187,7 @@ emit_key(struct emitter *em, const struct provider *provider,
 	header_rules_copy(&c->headers, &e->headers);
 	model_rules_copy(&c->models, &e->models);
 	str_list_copy(&c->excluded, &e->excluded_models);
+	error_rules_copy(&c->errors, &e->errors);
 	em->fn(em->ctx, c);
 }
 
@@ -213,6 +214,7 @@ emit_compat(struct emitter *em, const struct compat_section *section,
 	header_rules_copy(&c->headers, &section->headers);
 	model_rules_copy(&c->models, &section->models);
 	str_list_copy(&c->excluded, &section->excluded_models);
+	error_rules_copy(&c->errors, &section->errors);
 	em->fn(em->ctx, c);
 }
 

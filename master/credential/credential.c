@@ -112,6 +112,18 @@ str_list_clear(struct str_list *list)
 	free(list->v);
 }
 
+static void
+error_rules_clear(struct error_rules *rules)
+{
+	size_t i;
+
+	for (i = 0; i < rules->n; i++) {
+		str_list_clear(&rules->v[i].match);
+		str_list_clear(&rules->v[i].match_regex);
+	}
+	free(rules->v);
+}
+
 void
 credential_unref(struct credential *c)
 {
@@ -130,6 +142,7 @@ credential_unref(struct credential *c)
 	model_rules_clear(&c->models);
 	model_rules_clear(&c->aliases);
 	str_list_clear(&c->excluded);
+	error_rules_clear(&c->errors);
 	free(c);
 }
 
@@ -196,4 +209,20 @@ str_list_copy(struct str_list *to, const struct str_list *from)
 
 	for (i = 0; i < from->n; i++)
 		str_list_add(to, from->v[i]);
+}
+
+void
+error_rules_copy(struct error_rules *to, const struct error_rules *from)
+{
+	size_t i;
+
+	to->v = xreallocarray(to->v, to->n + from->n, sizeof(*to->v));
+	for (i = 0; i < from->n; i++) {
+		struct error_rule *rule = &to->v[to->n++];
+
+		*rule = (struct error_rule){ .status = from->v[i].status,
+			.action = from->v[i].action };
+		str_list_copy(&rule->match, &from->v[i].match);
+		str_list_copy(&rule->match_regex, &from->v[i].match_regex);
+	}
 }

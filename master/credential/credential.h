@@ -47,6 +47,7 @@ struct credential {
 	struct model_rules models;  /* exactly these; none: the catalogue's */
 	struct model_rules aliases; /* its own, before the provider's */
 	struct str_list excluded;   /* its own patterns */
+	struct error_rules errors;  /* of its section */
 };
 
 /* One reference, every string "", and what the provider says of `auth`. */
@@ -69,6 +70,7 @@ void
 header_rules_copy(struct header_rules *to, const struct header_rules *from);
 void model_rules_copy(struct model_rules *to, const struct model_rules *from);
 void str_list_copy(struct str_list *to, const struct str_list *from);
+void error_rules_copy(struct error_rules *to, const struct error_rules *from);
 
 /*
  * The section of the catalogue for a provider and, for Codex, the plan of the

@@ -236,6 +236,37 @@ same_headers(const struct header_rules *a, const struct header_rules *b)
 	return true;
 }
 
+static bool
+same_list(const struct str_list *a, const struct str_list *b)
+{
+	size_t i;
+
+	if (a->n != b->n)
+		return false;
+	for (i = 0; i < a->n; i++) {
+		if (strcmp(a->v[i], b->v[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
+static bool
+same_errors(const struct error_rules *a, const struct error_rules *b)
+{
+	size_t i;
+
+	if (a->n != b->n)
+		return false;
+	for (i = 0; i < a->n; i++) {
+		if (a->v[i].status != b->v[i].status ||
+		    a->v[i].action != b->v[i].action ||
+		    !same_list(&a->v[i].match, &b->v[i].match) ||
+		    !same_list(&a->v[i].match_regex, &b->v[i].match_regex))
+			return false;
+	}
+	return true;
+}
+
 bool
 entry_same_settings(const struct entry *a, const struct entry *b)
 {
@@ -248,7 +279,8 @@ entry_same_settings(const struct entry *a, const struct entry *b)
 	       x->priority == y->priority && x->dialects == y->dialects &&
 	       x->request_retry == y->request_retry &&
 	       strcmp(x->label, y->label) == 0 &&
-	       same_headers(&x->headers, &y->headers);
+	       same_headers(&x->headers, &y->headers) &&
+	       same_errors(&x->errors, &y->errors);
 }
 
 void
@@ -327,6 +359,7 @@ entry_record_make(const struct entry *e, struct entry_record *record)
 		.secret = c->secret,
 		.account_id = c->account_id,
 		.prefix = c->prefix,
+		.errors = &c->errors,
 	};
 	fill_models(e, record);
 	fill_headers(&c->headers, record);

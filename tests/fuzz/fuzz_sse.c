@@ -70,7 +70,7 @@ add_frame(struct digest *d, const struct dialect_frame *f)
 	add_number(d, d->at);
 	add_number(d, f->class);
 	add_number(d, (uint64_t)f->status);
-	add_number(d, (uint64_t)f->retry_after_s);
+	add_number(d, (uint64_t)f->delay_ms);
 	add_number(d, (uint64_t)f->resets_at_s);
 	if (f->class == DIALECT_ERROR) {
 		add(d, f->code, strlen(f->code));

@@ -655,6 +655,8 @@ class Stub:
 
     def _error_event(self, ex: Exchange) -> Event:
         assert ex.reply
+        if ex.opt("data", None):
+            return dialects.Event(ex.opt("data", None), ex.opt("name", ""))
         return ex.dialect.error_event(ex.opt("message", "stub broke"),
                                       ex.reply)
 

@@ -230,6 +230,8 @@ deadline_is_over_when_it_is_reached(void **state UNUSED)
 	assert_false(board_cell_barred(&cell, 0, 2000));
 }
 
+enum { MOST_MS = 24 * 3600 * 1000 };
+
 enum { RAISERS = 4, RAISES = 20000 };
 
 struct raiser {
@@ -278,6 +280,42 @@ processes_that_raise_at_once_leave_the_latest_deadline(void **state UNUSED)
 static const int ladder_s[] = { 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024,
 	1800, 1800, 1800 };
 
+/* A challenge: ten seconds at least, and never beyond what is allowed. */
+static void
+ladder_keeps_within_its_bounds(void **state UNUSED)
+{
+	static const int seconds[] = { 10, 10, 10, 10, 16, 20, 20 };
+	struct board_cell cell = { 0 };
+	struct board_note note = { 0, COOL_CHALLENGE, 403 };
+	int64_t now_ms = 1000000, until_ms;
+
+	board_cell_reset(&cell, 0);
+	for (size_t i = 0; i < ARRAY_LEN(seconds); i++) {
+		until_ms =
+		    board_cell_climb(&cell, 0, now_ms, 10000, 20000, &note);
+		assert_int_equal(until_ms - now_ms, seconds[i] * 1000);
+		assert_int_equal(note.level, i + 1);
+		now_ms = until_ms;
+	}
+}
+
+/* A window that is open is made longer, but no second step is taken. */
+static void
+open_window_is_stretched_without_a_step(void **state UNUSED)
+{
+	struct board_cell cell = { 0 };
+	struct board_note note = { 0, COOL_QUOTA, 429 };
+
+	board_cell_reset(&cell, 0);
+	assert_int_equal(
+	    board_cell_climb(&cell, 0, 5000, 0, MOST_MS, &note), 6000);
+	assert_int_equal(
+	    board_cell_climb(&cell, 0, 5500, 10000, MOST_MS, &note), 15500);
+	assert_int_equal(note.level, 1);
+	assert_int_equal(
+	    board_cell_climb(&cell, 0, 6000, 1000, MOST_MS, &note), 15500);
+}
+
 static void
 ladder_doubles_up_to_its_plateau(void **state UNUSED)
 {
@@ -287,7 +325,8 @@ ladder_doubles_up_to_its_plateau(void **state UNUSED)
 
 	board_cell_reset(&cell, 3);
 	for (size_t i = 0; i < ARRAY_LEN(ladder_s); i++) {
-		until_ms = board_cell_climb(&cell, 3, now_ms, &note);
+		until_ms =
+		    board_cell_climb(&cell, 3, now_ms, 0, MOST_MS, &note);
 		assert_int_equal(until_ms - now_ms, ladder_s[i] * 1000);
 		assert_int_equal(note.level, i < 11 ? i + 1 : 11);
 		assert_int_equal(
@@ -303,13 +342,16 @@ failures_of_one_window_climb_once(void **state UNUSED)
 	struct board_cell cell = { 0 };
 	struct board_note note = { 0, COOL_QUOTA, 429 };
 
-	assert_int_equal(board_cell_climb(&cell, 0, 10000, &note), 11000);
+	assert_int_equal(
+	    board_cell_climb(&cell, 0, 10000, 0, MOST_MS, &note), 11000);
 	for (int i = 0; i < 12; i++) {
 		assert_int_equal(
-		    board_cell_climb(&cell, 0, 10000 + i, &note), 11000);
+		    board_cell_climb(&cell, 0, 10000 + i, 0, MOST_MS, &note),
+		    11000);
 		assert_int_equal(note.level, 1);
 	}
-	assert_int_equal(board_cell_climb(&cell, 0, 11000, &note), 13000);
+	assert_int_equal(
+	    board_cell_climb(&cell, 0, 11000, 0, MOST_MS, &note), 13000);
 }
 
 static void
@@ -319,10 +361,12 @@ ladder_reaches_beyond_a_shorter_block_only(void **state UNUSED)
 	struct board_note note = { 0, COOL_QUOTA, 429 };
 
 	(void)board_cell_raise(&cell, blocked(0, 60000));
-	assert_int_equal(board_cell_climb(&cell, 0, 10000, &note), 60000);
+	assert_int_equal(
+	    board_cell_climb(&cell, 0, 10000, 0, MOST_MS, &note), 60000);
 	assert_int_equal(note.level, 0);
 	assert_int_equal(board_cell_read(&cell, 0).kind, BOARD_BLOCKED);
-	assert_int_equal(board_cell_climb(&cell, 0, 59500, &note), 60500);
+	assert_int_equal(
+	    board_cell_climb(&cell, 0, 59500, 0, MOST_MS, &note), 60500);
 	assert_int_equal(note.level, 1);
 	assert_int_equal(board_cell_read(&cell, 0).kind, BOARD_COOLING);
 }
@@ -334,7 +378,8 @@ climb_of_a_replaced_credential_changes_nothing(void **state UNUSED)
 	struct board_note note = { 0, COOL_QUOTA, 429 };
 
 	board_cell_reset(&cell, 2);
-	assert_int_equal(board_cell_climb(&cell, 1, 5000, &note), 5000);
+	assert_int_equal(
+	    board_cell_climb(&cell, 1, 5000, 0, MOST_MS, &note), 5000);
 	assert_false(board_cell_barred(&cell, 2, 0));
 	assert_int_equal(atomic_load(&cell.note), 0);
 }
@@ -345,8 +390,10 @@ climb_once(void *ctx)
 	struct board_note note = { 0, COOL_QUOTA, 429 };
 
 	gate_pass(ctx);
-	return board_cell_climb(&board->cells[0], 0, 10000, &note) == 11000 ? 0
-									    : 1;
+	return board_cell_climb(
+		   &board->cells[0], 0, 10000, 0, MOST_MS, &note) == 11000
+		   ? 0
+		   : 1;
 }
 
 static void
@@ -579,6 +626,8 @@ main(void)
 		cmocka_unit_test(deadline_is_over_when_it_is_reached),
 		TEST(processes_that_raise_at_once_leave_the_latest_deadline),
 		cmocka_unit_test(ladder_doubles_up_to_its_plateau),
+		cmocka_unit_test(ladder_keeps_within_its_bounds),
+		cmocka_unit_test(open_window_is_stretched_without_a_step),
 		cmocka_unit_test(failures_of_one_window_climb_once),
 		cmocka_unit_test(ladder_reaches_beyond_a_shorter_block_only),
 		cmocka_unit_test(

@@ -348,19 +348,19 @@ errors_are_described(void **state)
 	assert_string_equal(f.type, "usage_limit_reached");
 	assert_string_equal(
 	    f.message, "Wait \xc3\xa9\xe2\x82\xac \"now\"/??\?!");
-	assert_int_equal(f.retry_after_s, 38);
+	assert_int_equal(f.delay_ms, 37200);
 	assert_int_equal(f.resets_at_s, 1790000000);
 
 	f = first_frame(&st, G,
 	    DATA("{\"error\":{\"code\":429,\"message\":\"m\",\"details\":["
 		 "{\"@type\":\"t\"},{\"retryDelay\":\"12s\"}]}}"));
 	assert_int_equal(f.status, 429);
-	assert_int_equal(f.retry_after_s, 12);
+	assert_int_equal(f.delay_ms, 12000);
 	assert_int_equal(f.resets_at_s, -1);
 
 	f = first_frame(&st, C, NAMED("error", "{}"));
 	assert_string_equal(f.message, "");
-	assert_int_equal(f.retry_after_s, -1);
+	assert_int_equal(f.delay_ms, -1);
 }
 
 static void

@@ -177,6 +177,118 @@ unsupported_model_is_not_the_requests_fault(void **state UNUSED)
 	}
 }
 
+static void
+challenges_and_dead_grants_are_nobodys_request(void **state UNUSED)
+{
+	static const struct {
+		int status;
+		const char *body;
+		enum cool_reason reason;
+		bool ladder;
+		int64_t cooldown_ms;
+	} rows[] = {
+		{ 403, "<script src=/cdn-cgi/challenge-platform/h>",
+		    COOL_CHALLENGE, true, 10000 },
+		{ 503, "cf-mitigated", COOL_CHALLENGE, true, 10000 },
+		{ 400, "a Cloudflare Challenge", COOL_CHALLENGE, true, 10000 },
+		{ 502, "<HTML>... CloudFlare ...", COOL_CHALLENGE, true,
+		    10000 },
+		{ 403, "cloudflare said no", COOL_FORBIDDEN, false,
+		    MINUTES_30 },
+		{ 400, "{\"error\":\"invalid_grant\"}", COOL_INVALID_GRANT,
+		    false, MINUTES_30 },
+		{ 400,
+		    "{\"error\":{\"type\":\"invalid_request_error\","
+		    "\"code\":\"invalid_grant\"}}",
+		    COOL_INVALID_GRANT, false, MINUTES_30 },
+		{ 401, "token: invalid_grant", COOL_INVALID_GRANT, false,
+		    MINUTES_30 },
+		{ 403, "invalid_grant", COOL_FORBIDDEN, false, MINUTES_30 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct outcome o =
+		    outcome_of_body(rows[i].status, rows[i].body, &usual);
+
+		assert_int_equal(o.action, OUTCOME_OTHER);
+		assert_int_equal(o.reason, rows[i].reason);
+		assert_int_equal(o.ladder, rows[i].ladder);
+		assert_int_equal(o.cooldown_ms, rows[i].cooldown_ms);
+		assert_int_equal(
+		    o.kind, o.ladder ? BOARD_COOLING : BOARD_BLOCKED);
+	}
+}
+
+static void
+a_quota_of_the_account_closes_every_model(void **state UNUSED)
+{
+	struct failure f = { .end = ATTEMPT_STATUS,
+		.status = 429,
+		.code = "",
+		.type = "",
+		.model = "m",
+		.retry_after_ms = 5000,
+		.account = true };
+
+	assert_true(outcome_of(&f, &usual).account);
+	assert_int_equal(outcome_of(&f, &usual).cooldown_ms, 5000);
+	f.retry_after_ms = RETRY_AFTER_NONE;
+	assert_true(outcome_of(&f, &usual).account);
+	assert_true(outcome_of(&f, &usual).ladder);
+	f.status = 500;
+	assert_false(outcome_of(&f, &usual).account);
+}
+
+static void
+rules_of_the_operator_overrule_the_table(void **state UNUSED)
+{
+	static const struct cooling off = { .disabled = true,
+		.max_ms = MAX_MS };
+	static const struct {
+		int status;
+		enum error_action rule;
+		const struct cooling *cooling;
+		enum outcome_action action;
+		enum cool_reason reason;
+		int64_t cooldown_ms;
+		bool ladder;
+	} rows[] = {
+		{ 429, ERROR_ACTION_STOP, &usual, OUTCOME_PASS_ON, COOL_NONE, 0,
+		    false },
+		{ 500, ERROR_ACTION_CONTINUE, &usual, OUTCOME_OTHER, COOL_NONE,
+		    0, false },
+		{ 400, ERROR_ACTION_CONTINUE, &usual, OUTCOME_OTHER, COOL_NONE,
+		    0, false },
+		{ 400, ERROR_ACTION_CONTINUE_AND_COOLDOWN, &usual,
+		    OUTCOME_OTHER, COOL_TRANSIENT, 60000, false },
+		{ 400, ERROR_ACTION_STOP_AND_COOLDOWN, &off, OUTCOME_PASS_ON,
+		    COOL_TRANSIENT, 60000, false },
+		{ 401, ERROR_ACTION_STOP_AND_COOLDOWN, &off, OUTCOME_PASS_ON,
+		    COOL_UNAUTHORIZED, MINUTES_30, false },
+		{ 500, ERROR_ACTION_CONTINUE_AND_COOLDOWN, &off, OUTCOME_OTHER,
+		    COOL_TRANSIENT, 60000, false },
+		{ 429, ERROR_ACTION_CONTINUE_AND_COOLDOWN, &off, OUTCOME_OTHER,
+		    COOL_QUOTA, 60000, true },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct failure f = { .end = ATTEMPT_STATUS,
+			.status = rows[i].status,
+			.code = "",
+			.type = "",
+			.model = "m",
+			.retry_after_ms = RETRY_AFTER_NONE,
+			.ruled = true,
+			.rule = rows[i].rule };
+		struct outcome o = outcome_of(&f, rows[i].cooling);
+
+		assert_int_equal(o.action, rows[i].action);
+		assert_int_equal(o.reason, rows[i].reason);
+		assert_int_equal(o.cooldown_ms, rows[i].cooldown_ms);
+		assert_int_equal(o.ladder, rows[i].ladder);
+	}
+}
+
 static struct outcome
 outcome_of_end(enum attempt_end end, const struct cooling *cooling)
 {
@@ -275,6 +387,9 @@ side_endpoints_say_little_about_the_model(void **state UNUSED)
 		{ OPERATION_COMPACT, 401, "", COOL_UNAUTHORIZED },
 		{ OPERATION_COMPACT, 403, "", COOL_FORBIDDEN },
 		{ OPERATION_COMPACT, 429, "", COOL_QUOTA },
+		{ OPERATION_COMPACT, 503, "cf-mitigated", COOL_CHALLENGE },
+		{ OPERATION_COMPACT, 400, "invalid_grant", COOL_INVALID_GRANT },
+		{ OPERATION_COMPACT, 422, "unsupported model", COOL_NONE },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -294,6 +409,17 @@ side_endpoints_say_little_about_the_model(void **state UNUSED)
 }
 
 static void
+assert_delay(const char *body, int64_t wanted_ms)
+{
+	struct error_body e;
+
+	error_body_read(&e, body, strlen(body));
+	assert_true(e.json);
+	assert_string_equal(e.type, "");
+	assert_int_equal(e.delay_ms, wanted_ms);
+}
+
+static void
 error_bodies_are_read_wherever_they_say_it(void **state UNUSED)
 {
 	static const char body[] =
@@ -308,8 +434,26 @@ error_bodies_are_read_wherever_they_say_it(void **state UNUSED)
 	assert_string_equal(e.type, "usage_limit_reached");
 	assert_string_equal(e.message, "The \u201climit\u201d");
 	assert_string_equal(e.code, "17");
-	assert_int_equal(e.resets_in_s, 90);
+	assert_int_equal(e.delay_ms, 90000);
 	assert_int_equal(e.resets_at_s, 1700000000);
+
+	assert_delay(
+	    "{\"error\":{\"details\":[{\"@type\":\"x\",\"type\":\"y\"},"
+	    "{\"retryDelay\":\"36.5s\"}]}}",
+	    36500);
+	assert_delay("{\"error\":{\"details\":[{\"metadata\":"
+		     "{\"quotaResetDelay\":\"1h16m0.667s\"}}]}}",
+	    4560667);
+	assert_delay("{\"error\":{\"details\":[{\"metadata\":"
+		     "{\"quotaResetDelay\":\"9s\"}},{\"retryDelay\":\"3s\"}],"
+		     "\"message\":\"again in 5s\"}}",
+	    3000);
+	assert_delay(
+	    "[{\"error\":{\"message\":\"Resets after 1m2s.\"}}]", 62000);
+	assert_delay(
+	    "{\"error\":{\"message\":\"after 9s\",\"resets_at\":5}}", -1);
+	assert_delay("{\"error\":{\"resets_in_seconds\":1.5}}", 1500);
+	assert_delay("{\"error\":{\"details\":\"again in 5s\"}}", -1);
 
 	error_body_read(&e, "{\"error\":\"plain words\"}", 23);
 	assert_string_equal(e.message, "plain words");
@@ -328,6 +472,10 @@ main(void)
 		cmocka_unit_test(each_status_has_its_price),
 		cmocka_unit_test(bodies_can_say_that_the_request_is_at_fault),
 		cmocka_unit_test(unsupported_model_is_not_the_requests_fault),
+		cmocka_unit_test(
+		    challenges_and_dead_grants_are_nobodys_request),
+		cmocka_unit_test(a_quota_of_the_account_closes_every_model),
+		cmocka_unit_test(rules_of_the_operator_overrule_the_table),
 		cmocka_unit_test(broken_path_costs_only_its_owner),
 		cmocka_unit_test(a_hint_is_followed_within_bounds),
 		cmocka_unit_test(

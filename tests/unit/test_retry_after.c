@@ -109,10 +109,113 @@ times_of_unix_become_durations(void **state UNUSED)
 	    retry_after_until(-1, NOW_S, MAX_MS), RETRY_AFTER_NONE);
 }
 
+struct fake_header {
+	const char *name, *value;
+};
+
+static struct span
+on_header(void *ctx, const char *name)
+{
+	const struct fake_header *h = ctx;
+
+	for (; h->name != NULL; h++)
+		if (strcmp(h->name, name) == 0)
+			return span_of(h->value);
+	return (struct span){ "", 0 };
+}
+
+#define DATE                                                                   \
+	{                                                                      \
+		"date", "Sun, 09 Sep 2001 01:46:40 GMT"                        \
+	}
+#define W(w, what) "anthropic-ratelimit-unified-" w what
+
+static void
+one_hint_is_made_of_all_that_an_answer_says(void **state UNUSED)
+{
+	static const struct {
+		struct fake_header headers[8];
+		int64_t delay_ms, resets_at_s;
+		int64_t wanted_ms;
+		bool window, account;
+	} rows[] = {
+		{ { { NULL, NULL } }, -1, -1, RETRY_AFTER_NONE, false, false },
+		{ { { "retry-after", "5" } }, 9000, -1, 5000, false, false },
+		{ { { NULL, NULL } }, 9000, NOW_S + 4, 9000, false, false },
+		{ { { NULL, NULL } }, -1, NOW_S + 4, 4000, false, false },
+		{ { { NULL, NULL } }, MAX_MS * INT64_C(2), -1, MAX_MS, false,
+		    false },
+		/* The answer's own clock, here a day behind ours. */
+		{ { { "date", "Sat, 08 Sep 2001 01:46:40 GMT" } }, -1,
+		    NOW_S - 86400 + 7, 7000, false, false },
+		/* Limits that are used up. */
+		{ { { "x-ratelimit-reset-requests", "20ms" },
+		      { "x-ratelimit-reset-tokens", "6m0s" } },
+		    -1, -1, 360000, false, false },
+		{ { { "x-ratelimit-remaining-requests", "0" },
+		      { "x-ratelimit-reset-requests", "2m59.56s" },
+		      { "x-ratelimit-remaining-tokens", "199" },
+		      { "x-ratelimit-reset-tokens", "24h" } },
+		    -1, -1, 179560, false, false },
+		{ { { "x-ratelimit-reset", "1000000012" } }, -1, -1, 12000,
+		    false, false },
+		{ { { "x-ratelimit-reset", "1000000012000" } }, -1, -1, 12000,
+		    false, false },
+		{ { { "x-ratelimit-reset", "12" } }, 1, -1, 12000, false,
+		    false },
+		{ { { "retry-after", "3" },
+		      { "x-ratelimit-reset-tokens", "6m0s" } },
+		    -1, -1, 3000, false, false },
+		/* Windows of a subscription. */
+		{ { DATE, { W("5h", "-status"), "rejected" },
+		      { W("5h", "-reset"), "1000000090" },
+		      { W("7d", "-status"), "allowed" },
+		      { W("7d", "-reset"), "1000500000" },
+		      { W("", "status"), "rejected" },
+		      { W("", "reset"), "1000000080" } },
+		    -1, -1, 90000, true, true },
+		{ { DATE, { "retry-after", "120" },
+		      { W("7d", "-status"), "rejected" },
+		      { W("7d", "-reset"), "1000000090" } },
+		    -1, -1, 120000, true, true },
+		{ { DATE, { W("7d_oi", "-status"), "rejected" },
+		      { W("7d_oi", "-reset"), "1000000050" },
+		      { W("", "status"), "rejected" },
+		      { W("", "reset"), "1000000050" } },
+		    -1, -1, 50000, true, false },
+		{ { DATE, { W("", "status"), "rejected" },
+		      { W("", "reset"), "1000000060" } },
+		    -1, -1, 60000, true, true },
+		{ { DATE, { W("", "status"), "allowed_warning" },
+		      { W("", "reset"), "1000000060" } },
+		    -1, -1, RETRY_AFTER_NONE, false, false },
+		{ { DATE, { W("5h", "-status"), "rejected" } }, -1, -1,
+		    RETRY_AFTER_NONE, false, true },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct fake_header headers[8];
+		struct retry_source source = { .header = on_header,
+			.ctx = headers,
+			.delay_ms = rows[i].delay_ms,
+			.resets_at_s = rows[i].resets_at_s,
+			.now_s = NOW_S,
+			.max_ms = MAX_MS };
+		struct retry_hint hint;
+
+		memcpy(headers, rows[i].headers, sizeof(headers));
+		hint = retry_hint_read(&source);
+		assert_int_equal(hint.ms, rows[i].wanted_ms);
+		assert_int_equal(hint.window, rows[i].window);
+		assert_int_equal(hint.account, rows[i].account);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_hint_is_made_of_all_that_an_answer_says),
 		cmocka_unit_test(dates_are_read_in_all_three_forms),
 		cmocka_unit_test(delay_is_read_from_whatever_header_says_it),
 		cmocka_unit_test(absent_headers_are_empty_spans_of_any_kind),

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/utf8.h"
+#include "worker/dialect/delay.h"
 #include "worker/dialect/dialect.h"
 
 /* What is watched for in the data of a frame. */
@@ -16,6 +17,7 @@ enum {
 	FACT_ERROR_STATUS,
 	FACT_MESSAGE,
 	FACT_DELAY,
+	FACT_QUOTA_DELAY,
 	FACT_RESETS_AT,
 	FACT_KIND, /* what the object says it is */
 	FACT_SEQUENCE,
@@ -86,8 +88,14 @@ static const struct json_watch_row usage_metadata_holder[] = {
 	{ NULL, 0, false, NULL },
 };
 
+static const struct json_watch_row metadata_members[] = {
+	{ "quotaResetDelay", FACT_QUOTA_DELAY, true, NULL },
+	{ NULL, 0, false, NULL },
+};
+
 static const struct json_watch_row detail_members[] = {
 	{ "retryDelay", FACT_DELAY, true, NULL },
+	{ "metadata", FACT_NONE, false, metadata_members },
 	{ NULL, 0, false, NULL },
 };
 
@@ -285,6 +293,7 @@ static const struct {
 	[FACT_ERROR_STATUS] = TEXT(status),
 	[FACT_MESSAGE] = TEXT(message),
 	[FACT_DELAY] = TEXT(delay),
+	[FACT_QUOTA_DELAY] = TEXT(quota_delay),
 	[FACT_RESETS_AT] = TEXT(resets_at),
 	[FACT_KIND] = TEXT(kind),
 	[FACT_SEQUENCE] = TEXT(number),
@@ -707,13 +716,26 @@ drop_partial_utf8(char *text)
 		text[start] = '\0';
 }
 
+/* The first that is said; a sentence only where nothing else is. */
+static int64_t
+delay_of(const struct dialect_stream *st, int64_t resets_at_s)
+{
+	int64_t ms = delay_read(span_of(st->delay));
+
+	if (ms == DELAY_NONE)
+		ms = delay_read(span_of(st->quota_delay));
+	if (ms == DELAY_NONE && resets_at_s < 0)
+		ms = delay_in_text(span_of(st->message));
+	return ms;
+}
+
 static void
 describe_error(struct dialect_stream *st, struct dialect_frame *f)
 {
 	f->status =
 	    dialect_error_status(st->code, st->type, st->status, st->message);
-	f->retry_after_s = seconds_of(st->delay);
 	f->resets_at_s = seconds_of(st->resets_at);
+	f->delay_ms = delay_of(st, f->resets_at_s);
 	unescape(st->code);
 	unescape(st->type);
 	unescape(st->message);
@@ -731,7 +753,7 @@ tell(struct dialect_stream *st, enum dialect_class class,
 		.code = st->code,
 		.type = st->type,
 		.message = st->message,
-		.retry_after_s = -1,
+		.delay_ms = DELAY_NONE,
 		.resets_at_s = -1,
 	};
 	if (class == DIALECT_ERROR)
@@ -764,7 +786,7 @@ tell_early(struct dialect_stream *st, struct dialect_frame *f)
 		.code = "",
 		.type = "",
 		.message = "",
-		.retry_after_s = -1,
+		.delay_ms = DELAY_NONE,
 		.resets_at_s = -1,
 	};
 	st->told = true;

@@ -60,8 +60,8 @@ struct dialect_frame {
 	const char *code; /* "" if it gave none */
 	const char *type;
 	const char *message;
-	int64_t retry_after_s; /* as an error gave it, rounded up; -1: none */
-	int64_t resets_at_s;   /* Unix time, as an error gave it; -1: none */
+	int64_t delay_ms;    /* to stay away, as an error asks; -1: none */
+	int64_t resets_at_s; /* Unix time, as an error gave it; -1: none */
 };
 
 /* Private, but for reading the sequence. */
@@ -85,7 +85,8 @@ struct dialect_stream {
 	struct token_count frame_count; /* of the frame at hand */
 	char kind[32];
 	char number[24];
-	char delay[24];
+	char delay[32];
+	char quota_delay[32];
 	char resets_at[24];
 	char status[32];
 	char code[DIALECT_CODE_MAX];

@@ -5,6 +5,7 @@
 
 #include "common/attr.h"
 #include "common/str.h"
+#include "worker/dialect/delay.h"
 #include "worker/json/json.h"
 
 /* Where a member was found; a lower one wins. */
@@ -16,6 +17,8 @@ enum field {
 	FIELD_MESSAGE,
 	FIELD_RESETS_IN,
 	FIELD_RESETS_AT,
+	FIELD_RETRY_DELAY,
+	FIELD_QUOTA_DELAY,
 	FIELD_MAX
 };
 
@@ -29,6 +32,8 @@ static const struct {
 	{ "detail", FIELD_MESSAGE },
 	{ "resets_in_seconds", FIELD_RESETS_IN },
 	{ "resets_at", FIELD_RESETS_AT },
+	{ "retryDelay", FIELD_RETRY_DELAY },
+	{ "quotaResetDelay", FIELD_QUOTA_DELAY },
 };
 
 /* Objects that are looked into from the top, and from there. */
@@ -47,21 +52,79 @@ struct finder {
 	struct json_value value[FIELD_MAX];
 };
 
+static bool
+is_field(
+    const struct finder *f, const struct json_value *name, enum field *field)
+{
+	for (size_t i = 0; i < ARRAY_LEN(members); i++) {
+		*field = members[i].field;
+		if (json_equals(f->text, name, members[i].name,
+			strlen(members[i].name)))
+			return true;
+	}
+	return false;
+}
+
 static void
 note(struct finder *f, const struct json_value *name,
     const struct json_value *value, enum rank rank)
 {
-	for (size_t i = 0; i < ARRAY_LEN(members); i++) {
-		enum field field = members[i].field;
+	enum field field;
 
-		if (rank >= f->found[field] || value->type == JSON_NULL ||
-		    value->type == JSON_OBJECT || value->type == JSON_ARRAY ||
-		    !json_equals(f->text, name, members[i].name,
-			strlen(members[i].name)))
-			continue;
-		f->found[field] = rank;
-		f->value[field] = *value;
+	if (value->type == JSON_NULL || value->type == JSON_OBJECT ||
+	    value->type == JSON_ARRAY || !is_field(f, name, &field) ||
+	    rank >= f->found[field])
+		return;
+	f->found[field] = rank;
+	f->value[field] = *value;
+}
+
+/* Types and messages of details are not those of the error. */
+static void
+note_delay(struct finder *f, const struct json_value *name,
+    const struct json_value *value, enum rank rank)
+{
+	enum field field;
+
+	if (is_field(f, name, &field) &&
+	    (field == FIELD_RETRY_DELAY || field == FIELD_QUOTA_DELAY))
+		note(f, name, value, rank);
+}
+
+/* One of the details of a Google error: a delay lies in it, or one below. */
+static void
+walk_detail(struct finder *f, enum rank rank)
+{
+	struct json_reader *r = &f->reader;
+	struct json_value name, value;
+
+	if (json_peek(r) != JSON_OBJECT) {
+		(void)json_read(r, NULL);
+		return;
 	}
+	if (!json_enter(r))
+		return;
+	while (json_member(r, &name)) {
+		if (json_equals(f->text, &name, "metadata", 8))
+			walk_detail(f, rank);
+		else if (json_read(r, &value))
+			note_delay(f, &name, &value, rank);
+	}
+}
+
+static void
+walk_details(struct finder *f, enum rank rank)
+{
+	struct json_reader *r = &f->reader;
+
+	if (json_peek(r) != JSON_ARRAY) {
+		(void)json_read(r, NULL);
+		return;
+	}
+	if (!json_enter(r))
+		return;
+	while (json_element(r))
+		walk_detail(f, rank);
 }
 
 /* The members of an error object, or the text of one that is a string. */
@@ -81,9 +144,12 @@ walk_error(struct finder *f, enum rank rank)
 	}
 	if (!json_enter(r))
 		return;
-	while (json_member(r, &name))
-		if (json_read(r, &value))
+	while (json_member(r, &name)) {
+		if (json_equals(f->text, &name, "details", 7))
+			walk_details(f, rank);
+		else if (json_read(r, &value))
 			note(f, &name, &value, rank);
+	}
 }
 
 static void
@@ -162,6 +228,24 @@ copy_number(const struct finder *f, enum field field)
 	return str_to_int(text, 0, INT64_MAX / 1000, &value) == 0 ? value : -1;
 }
 
+/* The first that is said; a sentence only where nothing else is. */
+static int64_t
+delay_of(const struct finder *f, const struct error_body *e)
+{
+	static const enum field fields[] = { FIELD_RESETS_IN, FIELD_RETRY_DELAY,
+		FIELD_QUOTA_DELAY };
+	char text[40];
+	int64_t ms = DELAY_NONE;
+
+	for (size_t i = 0; i < ARRAY_LEN(fields) && ms == DELAY_NONE; i++) {
+		copy_text(f, fields[i], text, sizeof(text));
+		ms = delay_read(span_of(text));
+	}
+	if (ms == DELAY_NONE && e->resets_at_s < 0)
+		ms = delay_in_text(span_of(e->message));
+	return ms;
+}
+
 void
 error_body_read(struct error_body *e, const char *text, size_t len)
 {
@@ -178,13 +262,13 @@ error_body_read(struct error_body *e, const char *text, size_t len)
 			walk_top(&f);
 	e->json = json_finish(&f.reader) == JSON_OK;
 	if (!e->json) {
-		*e =
-		    (struct error_body){ .resets_in_s = -1, .resets_at_s = -1 };
+		*e = (struct error_body){ .delay_ms = DELAY_NONE,
+			.resets_at_s = -1 };
 		return;
 	}
 	copy_text(&f, FIELD_CODE, e->code, sizeof(e->code));
 	copy_text(&f, FIELD_TYPE, e->type, sizeof(e->type));
 	copy_text(&f, FIELD_MESSAGE, e->message, sizeof(e->message));
-	e->resets_in_s = copy_number(&f, FIELD_RESETS_IN);
 	e->resets_at_s = copy_number(&f, FIELD_RESETS_AT);
+	e->delay_ms = delay_of(&f, e);
 }

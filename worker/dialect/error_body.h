@@ -13,6 +13,9 @@
 enum { ERROR_BODY_WORD = 64, ERROR_BODY_MESSAGE = 512 };
 
 /*
+ * The delay is that of resets_in_seconds, of Google's RetryInfo or quota
+ * details, or what the message asks for where nothing else does.
+ *
  * Strings are terminated, cut if long, "" if absent; a member that stands in
  * several places is taken from `error`, the top, `response.error` and
  * `body.error`, in this order.
@@ -22,7 +25,7 @@ struct error_body {
 	char code[ERROR_BODY_WORD];
 	char type[ERROR_BODY_WORD];
 	char message[ERROR_BODY_MESSAGE];
-	int64_t resets_in_s; /* -1: not said */
+	int64_t delay_ms;    /* to stay away; -1: not said */
 	int64_t resets_at_s; /* of Unix; -1: not said */
 };
 

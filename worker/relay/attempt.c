@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/secret.h"
 #include "worker/control.h"
+#include "worker/relay/error_rules.h"
 #include "worker/relay/outgoing.h"
 
 enum { MODEL_JSON_MAX = 16 * 1024 };
@@ -43,6 +44,8 @@ take_credential(struct attempt *a, const struct state_credential *c,
 	a->slot = c->slot;
 	a->cell = m->cell;
 	a->incarnation = c->incarnation;
+	a->oauth = (c->flags & STATE_OAUTH) != 0;
+	a->provider_id = (enum provider_id)c->provider;
 	a->cooling = (struct cooling){
 		.disabled = (c->flags & STATE_DISABLE_COOLING) != 0,
 		.own_path = (c->flags & STATE_OWN_PATH) != 0,
@@ -51,6 +54,8 @@ take_credential(struct attempt *a, const struct state_credential *c,
 	};
 	if (cell_of(a) != NULL)
 		a->word = atomic_load(&cell_of(a)->word);
+	if (place_of(a) != NULL)
+		a->whole = atomic_load(&place_of(a)->cell.word);
 }
 
 /* Codex OAuth has only streams, and stores nothing. */
@@ -200,6 +205,34 @@ attempt_release_body(struct attempt *a)
 
 /* ---- booking */
 
+/* Those of the credential's own section; false also if it is gone. */
+static bool
+find_own_rule(struct attempt *a, struct failure *f)
+{
+	struct store *store = &a->worker->store_state;
+	const struct state_credential *c;
+	bool found = false;
+	MDB_txn *txn;
+
+	if (store_read(store, &txn) != 0)
+		return false;
+	if (state_get_credential(store, txn, a->credential, &c) == 0)
+		found = error_rules_find_own(c, f->status, f->text, &f->rule);
+	store_read_end(store);
+	return found;
+}
+
+void
+attempt_find_rule(struct attempt *a, struct failure *f)
+{
+	const struct config *config = a->worker->config;
+	const struct error_rules *general =
+	    a->oauth ? &config->oauth_errors[a->provider_id] : &config->errors;
+
+	f->ruled = find_own_rule(a, f) ||
+		   error_rules_find(general, f->status, f->text, &f->rule);
+}
+
 static void
 count_failure(struct attempt *a, int status)
 {
@@ -213,6 +246,16 @@ count_failure(struct attempt *a, int status)
 		((uint64_t)clock_now_ms() & ((UINT64_C(1) << 48) - 1)));
 }
 
+static struct board_cell *
+cell_for(const struct attempt *a, const struct outcome *o)
+{
+	struct board_credential *place = place_of(a);
+
+	if (!o->account)
+		return cell_of(a);
+	return place != NULL ? &place->cell : NULL;
+}
+
 /*
  * Raises the word for an outcome. The deadline, or 0 when the word says no
  * more than before or belongs to a successor.
@@ -220,7 +263,7 @@ count_failure(struct attempt *a, int status)
 static int64_t
 raise_word(struct attempt *a, const struct outcome *o, struct board_note *note)
 {
-	struct board_cell *cell = cell_of(a);
+	struct board_cell *cell = cell_for(a, o);
 	int64_t now_ms = clock_now_ms();
 	uint64_t before;
 	int64_t until_ms;
@@ -229,7 +272,8 @@ raise_word(struct attempt *a, const struct outcome *o, struct board_note *note)
 		return 0;
 	before = atomic_load(&cell->word);
 	if (o->ladder) {
-		until_ms = board_cell_climb(cell, a->incarnation, now_ms, note);
+		until_ms = board_cell_climb(cell, a->incarnation, now_ms,
+		    o->cooldown_ms, a->cooling.max_ms, note);
 		return atomic_load(&cell->word) != before ? until_ms : 0;
 	}
 	until_ms = now_ms + o->cooldown_ms;
@@ -244,8 +288,8 @@ raise_word(struct attempt *a, const struct outcome *o, struct board_note *note)
 }
 
 static void
-tell_master(struct attempt *a, bool success, const struct board_note *note,
-    int64_t until_ms)
+tell_master(struct attempt *a, bool success, bool account,
+    const struct board_note *note, int64_t until_ms)
 {
 	struct ipc_result result = {
 		.cell = a->cell,
@@ -255,6 +299,7 @@ tell_master(struct attempt *a, bool success, const struct board_note *note,
 		.success = success,
 		.reason = note->reason,
 		.level = note->level,
+		.wide = account,
 		.until_ms = until_ms,
 	};
 
@@ -275,9 +320,9 @@ attempt_charge(struct attempt *a, const struct failure *f, int64_t *until_ms)
 	if (*until_ms == 0)
 		return o;
 	(void)atomic_fetch_add(&a->worker->slot->counters.cooldowns, 1);
-	tell_master(a, false, &note, *until_ms);
-	log_notice("credential \"%s\" is out for model \"%s\" for %.3f s: %s",
-	    a->credential, a->model,
+	tell_master(a, false, o.account, &note, *until_ms);
+	log_notice("credential \"%s\" is out for %s for %.3f s: %s",
+	    a->credential, o.account ? "every model" : a->model,
 	    (double)(*until_ms - clock_now_ms()) / 1000,
 	    board_reason_name(note.reason));
 	return o;
@@ -292,11 +337,14 @@ attempt_credit(struct attempt *a)
 
 	if (place != NULL)
 		(void)atomic_fetch_add(&place->succeeded, 1);
-	if (cell == NULL || atomic_load(&cell->note) == 0)
+	if (cell == NULL || place == NULL ||
+	    (atomic_load(&cell->note) == 0 &&
+		atomic_load(&place->cell.note) == 0))
 		return;
 	/* A word raised since we started is news that we do not refute. */
-	if (atomic_load(&cell->word) != a->word)
+	if (atomic_load(&cell->word) != a->word ||
+	    atomic_load(&place->cell.word) != a->whole)
 		return;
 	note = (struct board_note){ .status = (uint16_t)a->status };
-	tell_master(a, true, &note, 0);
+	tell_master(a, true, false, &note, 0);
 }

@@ -38,8 +38,11 @@ struct attempt {
 	char *secret;
 	uint32_t slot, cell;
 	uint16_t incarnation;
+	bool oauth;
+	enum provider_id provider_id;
 	struct cooling cooling;
-	uint64_t word; /* of the cell when it started */
+	uint64_t word;  /* of the cell when it started */
+	uint64_t whole; /* of the credential's */
 
 	char *body;      /* with edits; NULL: the exchange's own */
 	size_t body_len; /* of what is sent */
@@ -76,9 +79,15 @@ bool attempt_sent(const struct attempt *a);
 void attempt_release_body(struct attempt *a);
 
 /*
- * Books a failure: counts it, raises the word of the credential's model at
- * once and tells the master, as the outcome table says. *until_ms: when the
- * credential is back, 0 if it was not benched.
+ * Finds the operator's rule for a failure, those of the credential's section
+ * first, and notes it there.
+ */
+void attempt_find_rule(struct attempt *a, struct failure *f);
+
+/*
+ * Books a failure: counts it, raises the word of the credential's model, or
+ * of the whole credential, at once and tells the master, as the outcome table
+ * says. *until_ms: when the credential is back, 0 if it was not benched.
  */
 struct outcome
 attempt_charge(struct attempt *a, const struct failure *f, int64_t *until_ms);

@@ -56,6 +56,14 @@ static const char *const unsupported_phrases[] = {
 	"not available for your account",
 };
 
+static const char *const challenge_phrases[] = {
+	"challenge-platform",
+	"cf-mitigated",
+	"cloudflare challenge",
+};
+
+static const char invalid_grant[] = "invalid_grant";
+
 static bool
 is_among(const char *word, const char *const *words, size_t n)
 {
@@ -78,14 +86,51 @@ says(struct span text, const char *phrase)
 }
 
 static bool
-is_unsupported(const struct failure *f)
+says_any(struct span text, const char *const *phrases, size_t n)
 {
-	if (f->status != 400 && f->status != 422)
-		return false;
-	for (size_t i = 0; i < ARRAY_LEN(unsupported_phrases); i++)
-		if (says(f->text, unsupported_phrases[i]))
+	for (size_t i = 0; i < n; i++)
+		if (says(text, phrases[i]))
 			return true;
 	return false;
+}
+
+static bool
+is_compact(const struct failure *f)
+{
+	return f->operation == OPERATION_COMPACT;
+}
+
+static bool
+is_unsupported(const struct failure *f)
+{
+	return (f->status == 400 || f->status == 422) &&
+	       says_any(f->text, unsupported_phrases,
+		   ARRAY_LEN(unsupported_phrases));
+}
+
+/* Another endpoint may still serve it. */
+static bool
+is_unsupported_compact(const struct failure *f)
+{
+	return is_compact(f) && is_unsupported(f);
+}
+
+/* A page that asks a browser to prove itself: of the path, for a while. */
+static bool
+is_challenge(const struct failure *f)
+{
+	return f->challenge ||
+	       says_any(
+		   f->text, challenge_phrases, ARRAY_LEN(challenge_phrases)) ||
+	       (says(f->text, "cloudflare") && says(f->text, "<html"));
+}
+
+static bool
+is_invalid_grant(const struct failure *f)
+{
+	return (f->status == 400 || f->status == 401) &&
+	       (strcmp(f->code, invalid_grant) == 0 ||
+		   says(f->text, invalid_grant));
 }
 
 /* An item of a conversation that was never stored: of the request, not 404. */
@@ -130,17 +175,12 @@ is_count_elsewhere(const struct failure *f)
 	       !says(f->text, f->model);
 }
 
-static bool
-is_compact(const struct failure *f)
-{
-	return f->operation == OPERATION_COMPACT;
-}
-
 enum duration {
 	DURATION_NONE,
 	DURATION_FIXED,
 	DURATION_TRANSIENT,
-	DURATION_QUOTA /* as the answer says, else the ladder */
+	DURATION_QUOTA, /* as the answer says, else the ladder */
+	DURATION_LADDER /* the ladder, fixed_ms at least */
 };
 
 /*
@@ -169,13 +209,19 @@ struct row {
 #define FIXED(why, ms) COOL_##why, BOARD_BLOCKED, DURATION_FIXED, (ms)
 #define TRANSIENT(why) COOL_##why, BOARD_BLOCKED, DURATION_TRANSIENT, 0
 #define QUOTA          COOL_QUOTA, BOARD_COOLING, DURATION_QUOTA, 0
+#define CHALLENGE      COOL_CHALLENGE, BOARD_COOLING, DURATION_LADDER, 10000
 
 static const struct row rows[] = {
-	{ NETWORK, 0, 1, NULL, OUTCOME_OTHER, TRANSIENT(NETWORK) },
 	{ NETWORK, 0, 0, NULL, OUTCOME_AGAIN, NEUTRAL },
+	{ NETWORK | TIMEOUT, 0, -1, is_compact, OUTCOME_OTHER, NEUTRAL },
+	{ NETWORK, 0, 1, NULL, OUTCOME_OTHER, TRANSIENT(NETWORK) },
 	{ TIMEOUT, 0, -1, NULL, OUTCOME_OTHER, TRANSIENT(TRANSIENT) },
+	{ STATUS, 0, -1, is_unsupported_compact, OUTCOME_OTHER, NEUTRAL },
 	{ STATUS, 0, -1, is_unsupported, OUTCOME_OTHER,
 	    FIXED(UNSUPPORTED, HOURS(12)) },
+	{ STATUS, 0, -1, is_challenge, OUTCOME_OTHER, CHALLENGE },
+	{ STATUS, 0, -1, is_invalid_grant, OUTCOME_OTHER,
+	    FIXED(INVALID_GRANT, MINUTES(30)) },
 	{ STATUS, 0, -1, is_request_fault, OUTCOME_PASS_ON, NEUTRAL },
 	{ STATUS, 401, -1, NULL, OUTCOME_OTHER,
 	    FIXED(UNAUTHORIZED, MINUTES(30)) },
@@ -198,6 +244,16 @@ matches(const struct row *row, const struct failure *f, const struct cooling *c)
 	       (row->when == NULL || row->when(f));
 }
 
+static const struct row *
+row_of(const struct failure *f, const struct cooling *c)
+{
+	const struct row *row = rows;
+
+	while (row < rows + ARRAY_LEN(rows) - 1 && !matches(row, f, c))
+		row++;
+	return row;
+}
+
 static int64_t
 duration_of(
     const struct row *row, const struct failure *f, const struct cooling *c)
@@ -208,6 +264,7 @@ duration_of(
 	case DURATION_NONE:
 		break;
 	case DURATION_FIXED:
+	case DURATION_LADDER:
 		ms = row->fixed_ms;
 		break;
 	case DURATION_TRANSIENT:
@@ -218,33 +275,73 @@ duration_of(
 			ms = f->retry_after_ms;
 		break;
 	case DURATION_QUOTA:
-		ms = f->retry_after_ms;
+		ms = f->retry_after_ms > 0 ? f->retry_after_ms : 0;
 		break;
 	}
 	return ms < c->max_ms ? ms : c->max_ms;
 }
 
-struct outcome
-outcome_of(const struct failure *f, const struct cooling *c)
+static struct outcome
+price(const struct row *row, const struct failure *f, const struct cooling *c)
 {
-	const struct row *row = rows;
-	struct outcome o;
-
-	while (row < rows + ARRAY_LEN(rows) - 1 && !matches(row, f, c))
-		row++;
-	o = (struct outcome){
+	struct outcome o = {
 		.action = row->action,
 		.reason = row->reason,
 		.kind = row->kind,
-		.cooldown_ms = duration_of(row, f, c),
 	};
-	if (c->disabled) {
-		o.cooldown_ms = 0;
-	} else if (row->duration == DURATION_QUOTA && o.cooldown_ms <= 0) {
-		o.ladder = true;
-		o.cooldown_ms = 0;
-	}
+
+	if (c->disabled)
+		return o;
+	o.cooldown_ms = duration_of(row, f, c);
+	o.ladder = row->duration == DURATION_LADDER ||
+		   (row->duration == DURATION_QUOTA && o.cooldown_ms == 0);
+	o.account = row->duration == DURATION_QUOTA && f->account;
 	return o;
+}
+
+/* What a rule of the configuration makes of a failure. */
+static const struct {
+	enum outcome_action action;
+	bool cools;
+} effects[] = {
+	[ERROR_ACTION_STOP] = { OUTCOME_PASS_ON, false },
+	[ERROR_ACTION_STOP_AND_COOLDOWN] = { OUTCOME_PASS_ON, true },
+	[ERROR_ACTION_CONTINUE] = { OUTCOME_OTHER, false },
+	[ERROR_ACTION_CONTINUE_AND_COOLDOWN] = { OUTCOME_OTHER, true },
+};
+
+/*
+ * A rule that cools does so whatever else the settings say, and for a minute
+ * at least: also what would have cost nothing.
+ */
+static struct outcome
+price_by_rule(
+    const struct row *row, const struct failure *f, const struct cooling *c)
+{
+	struct cooling forced = { .transient_ms = c->transient_ms,
+		.max_ms = c->max_ms };
+	struct outcome o = price(row, f, &forced);
+
+	o.action = effects[f->rule].action;
+	if (!effects[f->rule].cools)
+		return (struct outcome){ .action = o.action };
+	if (o.reason == COOL_NONE) {
+		o.reason = COOL_TRANSIENT;
+		o.kind = BOARD_BLOCKED;
+	}
+	if (o.cooldown_ms < MINUTES(1))
+		o.cooldown_ms = MINUTES(1);
+	if (o.cooldown_ms > c->max_ms)
+		o.cooldown_ms = c->max_ms;
+	return o;
+}
+
+struct outcome
+outcome_of(const struct failure *f, const struct cooling *c)
+{
+	const struct row *row = row_of(f, c);
+
+	return f->ruled ? price_by_rule(row, f, c) : price(row, f, c);
 }
 
 bool

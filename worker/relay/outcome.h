@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/board.h"
+#include "common/config.h"
 #include "common/provider.h"
 #include "common/str.h"
 
@@ -34,6 +35,10 @@ struct failure {
 	enum operation operation;
 	const char *model;      /* as it was named upstream */
 	int64_t retry_after_ms; /* RETRY_AFTER_NONE: not said */
+	bool account;           /* a quota of the whole credential */
+	bool challenge;         /* a header says that it is one */
+	bool ruled;             /* a rule of the configuration holds: */
+	enum error_action rule;
 };
 
 /* What the credential's settings say of cooling. */
@@ -55,7 +60,9 @@ struct outcome {
 	enum cool_reason reason; /* COOL_NONE: costs nothing */
 	enum board_kind kind;
 	bool ladder;         /* as long as the quota ladder says */
-	int64_t cooldown_ms; /* else this long; 0: not at all */
+	int64_t cooldown_ms; /* else this long, 0: not at all; with the
+			      * ladder: at least */
+	bool account;        /* for every model of the credential */
 };
 
 struct outcome outcome_of(const struct failure *f, const struct cooling *c);

@@ -3,6 +3,7 @@
  * What comes back: one row of handlers for each kind of answer, and what each
  * way to end means.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -11,6 +12,7 @@
 #include "common/alloc.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/secret.h"
 #include "worker/relay/relay_core.h"
 #include "worker/relay/retry_after.h"
 
@@ -19,6 +21,9 @@ enum { BAD_GATEWAY = 502, GATEWAY_TIMEOUT = 504 };
 
 /* Said by proxies only (RFC 9110 15.5.8), so it is the path that failed. */
 enum { PROXY_AUTHENTICATION = 407 };
+
+/* Behind the end of a window, 1 to 30 s. */
+enum { SPREAD_MIN_MS = 1000, SPREAD_MS = 29000 };
 
 static const char empty_answer[] = "The provider's answer is empty";
 
@@ -99,24 +104,37 @@ lose_path(struct relay *r, enum upstream_end end)
 
 /* ---- not 2xx */
 
-static int64_t
-retry_hint(struct relay *r, const struct error_body *e)
+static struct span
+on_header(void *ctx, const char *name)
 {
-	struct upstream_call *call = r->attempt.call;
-	int64_t max_ms = r->attempt.cooling.max_ms;
-	int64_t now_s = time(NULL);
-	struct retry_after_fields fields = {
-		.retry_after = upstream_header_get(call, "retry-after"),
-		.retry_after_ms = upstream_header_get(call, "retry-after-ms"),
-		.date = upstream_header_get(call, "date"),
-	};
-	int64_t ms = retry_after_read(&fields, now_s, max_ms);
+	return upstream_header_get(ctx, name);
+}
 
-	if (ms == RETRY_AFTER_NONE && e->resets_in_s >= 0)
-		ms = retry_after_until(now_s + e->resets_in_s, now_s, max_ms);
-	if (ms == RETRY_AFTER_NONE && e->resets_at_s >= 0)
-		ms = retry_after_until(e->resets_at_s, now_s, max_ms);
-	return ms;
+/*
+ * How long the answer asks us to stay away, and from what. Everybody whose
+ * window of a subscription opens at the same moment is spread behind it.
+ */
+static void
+take_hint(
+    struct relay *r, int64_t delay_ms, int64_t resets_at_s, struct failure *f)
+{
+	struct retry_source source = {
+		.header = on_header,
+		.ctx = r->attempt.call,
+		.delay_ms = delay_ms,
+		.resets_at_s = resets_at_s,
+		.now_s = time(NULL),
+		.max_ms = r->attempt.cooling.max_ms,
+	};
+	struct retry_hint hint = retry_hint_read(&source);
+	uint16_t random = 0;
+
+	if (hint.window)
+		random_bytes(&random, sizeof(random));
+	if (hint.window)
+		hint.ms += SPREAD_MIN_MS + random % SPREAD_MS;
+	f->retry_after_ms = hint.ms;
+	f->account = hint.account;
 }
 
 static void
@@ -131,7 +149,9 @@ judge_error(struct relay *r, bool whole)
 	f.text = (struct span){ r->held.data, r->held.len };
 	f.code = e.code;
 	f.type = e.type;
-	f.retry_after_ms = retry_hint(r, &e);
+	f.challenge = upstream_header_get(a->call, "cf-mitigated").len > 0;
+	take_hint(r, e.delay_ms, e.resets_at_s, &f);
+	attempt_find_rule(a, &f);
 	o = outcome_of(&f, &a->cooling);
 	reply_keep(relay_last(r), a->call, a->status, &r->held, &e, whole,
 	    o.action == OUTCOME_PASS_ON, r->worker->config->passthrough_headers,
@@ -182,30 +202,33 @@ relay_timed_out(struct relay *r)
 
 /* ---- errors inside a 200 */
 
-/* An error inside a 200, for the table. */
+/* What it says of itself, for phrases and rules. */
+struct in_band_text {
+	char text[2 * DIALECT_CODE_MAX + DIALECT_TEXT_MAX + 2];
+};
+
+/* An error inside a 200, for the table; the text is the failure's. */
 static struct failure
-failure_in_band(struct relay *r, const struct dialect_frame *frame)
+failure_in_band(struct relay *r, const struct dialect_frame *frame,
+    struct in_band_text *said)
 {
 	struct failure f = failure_of(r, ATTEMPT_IN_BAND, frame->status);
-	int64_t max_ms = r->attempt.cooling.max_ms;
-	int64_t now_s = time(NULL);
+	int len = snprintf(said->text, sizeof(said->text), "%s\n%s\n%s",
+	    frame->code, frame->type, frame->message);
 
-	f.text = span_of(frame->message);
+	f.text = (struct span){ said->text, (size_t)len };
 	f.code = frame->code;
 	f.type = frame->type;
-	if (frame->retry_after_s >= 0)
-		f.retry_after_ms = retry_after_until(
-		    now_s + frame->retry_after_s, now_s, max_ms);
-	else if (frame->resets_at_s >= 0)
-		f.retry_after_ms =
-		    retry_after_until(frame->resets_at_s, now_s, max_ms);
+	take_hint(r, frame->delay_ms, frame->resets_at_s, &f);
+	attempt_find_rule(&r->attempt, &f);
 	return f;
 }
 
 static void
 fail_in_band(struct relay *r, const struct dialect_frame *frame)
 {
-	struct failure f = failure_in_band(r, frame);
+	struct in_band_text said;
+	struct failure f = failure_in_band(r, frame, &said);
 
 	reply_set(relay_last(r), frame->status, frame->code, frame->type,
 	    frame->message);
@@ -242,19 +265,27 @@ whole_data(struct relay *r, const char *p, size_t len)
 	}
 }
 
-/* A request at fault is not told apart: it gets the answer as it is. */
+/* Whether the whole of it is an error. */
 static bool
 whole_is_error(struct relay *r, struct dialect_frame *frame)
 {
-	struct failure f;
 	size_t used;
 
-	if (dialect_stream_next(&r->frames, r->held.data, r->held.len, &used,
-		frame) != DIALECT_FRAME ||
-	    frame->class != DIALECT_ERROR)
-		return false;
-	f = failure_in_band(r, frame);
-	return outcome_of(&f, &r->attempt.cooling).action != OUTCOME_PASS_ON;
+	dialect_stream_init(&r->frames, r->x->route.dialect, DIALECT_JSON);
+	return dialect_stream_next(&r->frames, r->held.data, r->held.len, &used,
+		   frame) == DIALECT_FRAME &&
+	       frame->class == DIALECT_ERROR;
+}
+
+/* A request at fault is not told apart, but by a rule: it gets the answer. */
+static bool
+whole_counts(struct relay *r, const struct dialect_frame *frame)
+{
+	struct in_band_text said;
+	struct failure f = failure_in_band(r, frame, &said);
+
+	return outcome_of(&f, &r->attempt.cooling).action != OUTCOME_PASS_ON ||
+	       f.ruled;
 }
 
 static void
@@ -280,7 +311,7 @@ whole_done(struct relay *r, enum upstream_end end)
 		fail_unusable(r, empty_answer);
 		return;
 	}
-	if (whole_is_error(r, &frame)) {
+	if (whole_is_error(r, &frame) && whole_counts(r, &frame)) {
 		fail_in_band(r, &frame);
 		return;
 	}
@@ -298,6 +329,7 @@ static void
 follow(struct relay *r, const char *p, size_t len)
 {
 	struct dialect_frame frame;
+	struct in_band_text said;
 	struct failure f;
 	struct outcome o;
 	int64_t until_ms;
@@ -310,7 +342,7 @@ follow(struct relay *r, const char *p, size_t len)
 		if (frame.class != DIALECT_ERROR || r->charged)
 			continue;
 		r->charged = true;
-		f = failure_in_band(r, &frame);
+		f = failure_in_band(r, &frame, &said);
 		reply_set(relay_last(r), frame.status, frame.code, frame.type,
 		    frame.message);
 		o = attempt_charge(&r->attempt, &f, &until_ms);

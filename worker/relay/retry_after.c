@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "worker/dialect/delay.h"
+
 enum { DATE_MAX = 40 };
 
 /* The wanted form first; a recipient must accept the other two. */
@@ -104,4 +106,154 @@ retry_after_read(
 
 	return ms != RETRY_AFTER_NONE ? ms
 				      : read_seconds_or_date(f, now_s, max_ms);
+}
+
+/* ---- limits that providers tell of in headers */
+
+/* Windows of Anthropic's subscriptions; a time of Unix each. */
+static const struct window {
+	const char *status, *reset;
+	bool account; /* closed, it closes the account for every model */
+} windows[] = {
+	{ "anthropic-ratelimit-unified-5h-status",
+	    "anthropic-ratelimit-unified-5h-reset", true },
+	{ "anthropic-ratelimit-unified-7d-status",
+	    "anthropic-ratelimit-unified-7d-reset", true },
+	{ "anthropic-ratelimit-unified-7d_oi-status",
+	    "anthropic-ratelimit-unified-7d_oi-reset", false },
+};
+
+/* The sum of them, which does not say of which. */
+static const struct window all_windows = { "anthropic-ratelimit-unified-status",
+	"anthropic-ratelimit-unified-reset", true };
+
+/* How much is left of a limit, and when it is whole again. */
+static const struct {
+	const char *remaining, *reset;
+} limits[] = {
+	{ "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests" },
+	{ "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens" },
+	{ "x-ratelimit-remaining-requests-day",
+	    "x-ratelimit-reset-requests-day" },
+	{ "x-ratelimit-remaining-tokens-minute",
+	    "x-ratelimit-reset-tokens-minute" },
+	{ "x-ratelimit-remaining", "x-ratelimit-reset" },
+};
+
+/* Numbers from here on are times of Unix, in seconds or milliseconds. */
+static const int64_t epoch_s = 1000000000;
+static const int64_t epoch_ms = epoch_s * 1000;
+
+static int64_t
+later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+static int64_t
+base_of(const struct retry_source *s)
+{
+	int64_t base_s;
+
+	return http_date_read(s->header(s->ctx, "date"), &base_s) == 0
+		   ? base_s
+		   : s->now_s;
+}
+
+/* A delay, or a time of Unix. */
+static int64_t
+read_reset(const struct retry_source *s, struct span text, int64_t base_s)
+{
+	int64_t ms = delay_read(text);
+
+	if (ms >= epoch_ms * 1000)
+		return retry_after_until(ms / 1000000, base_s, s->max_ms);
+	if (ms >= epoch_ms)
+		return retry_after_until(ms / 1000, base_s, s->max_ms);
+	return ms < s->max_ms ? ms : s->max_ms;
+}
+
+static bool
+is_closed(const struct retry_source *s, const struct window *w)
+{
+	return span_equal_nocase(
+	    s->header(s->ctx, w->status), SPAN("rejected"));
+}
+
+static void
+take_window(const struct retry_source *s, const struct window *w,
+    int64_t base_s, struct retry_hint *hint)
+{
+	int64_t ms = read_reset(s, s->header(s->ctx, w->reset), base_s);
+
+	hint->ms = later(hint->ms, ms);
+	hint->window |= ms > 0;
+	hint->account |= w->account;
+}
+
+/*
+ * The sum is closed with any of its parts; of the account it tells only where
+ * no part that is a model's own explains it.
+ */
+static void
+take_windows(
+    const struct retry_source *s, int64_t base_s, struct retry_hint *hint)
+{
+	struct window sum = all_windows;
+
+	for (size_t i = 0; i < ARRAY_LEN(windows); i++) {
+		if (!is_closed(s, &windows[i]))
+			continue;
+		take_window(s, &windows[i], base_s, hint);
+		sum.account = false;
+	}
+	if (is_closed(s, &sum))
+		take_window(s, &sum, base_s, hint);
+}
+
+static int64_t
+used_up(const struct retry_source *s, int64_t base_s)
+{
+	int64_t ms = RETRY_AFTER_NONE;
+
+	for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+		struct span left = s->header(s->ctx, limits[i].remaining);
+
+		if (left.len == 0 || delay_read(left) <= 0)
+			ms = later(ms,
+			    read_reset(
+				s, s->header(s->ctx, limits[i].reset), base_s));
+	}
+	return ms;
+}
+
+static int64_t
+of_body(const struct retry_source *s, int64_t base_s)
+{
+	if (s->delay_ms >= 0)
+		return s->delay_ms < s->max_ms ? s->delay_ms : s->max_ms;
+	if (s->resets_at_s >= 0)
+		return retry_after_until(s->resets_at_s, base_s, s->max_ms);
+	return RETRY_AFTER_NONE;
+}
+
+struct retry_hint
+retry_hint_read(const struct retry_source *s)
+{
+	int64_t base_s = base_of(s);
+	struct retry_after_fields fields = {
+		.retry_after = s->header(s->ctx, "retry-after"),
+		.retry_after_ms = s->header(s->ctx, "retry-after-ms"),
+		.date = s->header(s->ctx, "date"),
+	};
+	struct retry_hint hint = {
+		.ms = retry_after_read(&fields, s->now_s, s->max_ms),
+	};
+
+	take_windows(s, base_s, &hint);
+	if (hint.ms == RETRY_AFTER_NONE)
+		hint.ms = used_up(s, base_s);
+	if (hint.ms == RETRY_AFTER_NONE)
+		hint.ms = of_body(s, base_s);
+	return hint;
 }
