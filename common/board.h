@@ -114,14 +114,26 @@ enum board_worker_state {
 /* How often a worker that is not stuck writes heartbeat_ms. */
 enum { BOARD_BEAT_MS = 200 };
 
+/* Why a session was moved away from a credential. */
+enum board_moved {
+	BOARD_MOVED_OTHER, /* it does not serve the model any more, ... */
+	BOARD_MOVED_FAILED,
+	BOARD_MOVED_COOLING,
+	BOARD_MOVED_BLOCKED,
+	BOARD_MOVED_DISABLED,
+	BOARD_MOVED_GONE,
+	BOARD_MOVED_MAX
+};
+
 struct board_counters {
 	_Atomic uint64_t requests;
 	_Atomic uint64_t attempts;
 	_Atomic uint64_t affinity_hit, affinity_new, affinity_moved,
 	    affinity_none;
+	_Atomic uint64_t affinity_moved_by[BOARD_MOVED_MAX];
 	_Atomic uint64_t cooldowns;
 	_Atomic uint64_t refused; /* answered without an attempt */
-	_Atomic uint64_t unused[8];
+	_Atomic uint64_t unused[2];
 };
 
 struct board_slot {

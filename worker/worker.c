@@ -24,6 +24,7 @@
 #include "common/log.h"
 #include "common/outbound.h"
 #include "common/str.h"
+#include "common/why.h"
 #include "worker/client/conn.h"
 #include "worker/control.h"
 #include "worker/listeners.h"
@@ -265,6 +266,7 @@ close_all(struct worker *w)
 	event_base_free(w->base);
 	store_close(&w->store_bindings, false);
 	store_close(&w->store_state, false);
+	why_close(w->why);
 	board_close(w->board);
 	config_free(w->config);
 }
@@ -314,6 +316,7 @@ worker_run(int argc, char **argv)
 	set_up_log(&w);
 	take_config(&w);
 	open_board(&w);
+	relay_why_open(&w);
 	open_store(&w, &w.store_state, STORE_STATE);
 	open_store(&w, &w.store_bindings, STORE_BINDINGS);
 	open_modules(&w, argument(argv, HANDOFF_ARG_LISTENERS));

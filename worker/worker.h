@@ -18,6 +18,7 @@ struct listeners;
 struct upstream;
 struct relays;
 struct conns;
+struct why;
 
 enum worker_state {
 	WORKER_READY, /* set up, told the master, not accepting */
@@ -31,6 +32,7 @@ struct worker {
 	struct board *board;
 	struct board_slot *slot; /* this process's part of the board */
 	unsigned slot_index;
+	struct why *why; /* NULL: requests cannot be asked about */
 	uint64_t generation;
 	enum worker_state state;
 

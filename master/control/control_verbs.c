@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "master/control/sessions.h"
+#include "master/control/why_report.h"
 #include "master/master.h"
 #include "master/registry/registry.h"
 #include "master/slot.h"
@@ -345,6 +346,21 @@ run_upgrade(struct control_client *client, struct master *m,
 }
 
 static void
+run_why(struct control_client *client, struct master *m,
+    const struct control_request *request)
+{
+	cJSON *answer =
+	    why_report(m->board, m->config->runtime_dir, request->args[0]);
+
+	if (answer != NULL)
+		control_answer(client, answer);
+	else
+		control_refuse(client,
+		    "request \"%s\" is not among the last of any worker",
+		    request->args[0]);
+}
+
+static void
 run_unavailable(struct control_client *client, struct master *m UNUSED,
     const struct control_request *request)
 {
@@ -368,7 +384,7 @@ const struct control_verb control_verbs[] = {
 	{ "unbind", 2, 2, run_unbind },
 	{ "upgrade", 0, 0, run_upgrade },
 	{ "usage", 0, 0, run_unavailable },
-	{ "why", 1, 1, run_unavailable },
+	{ "why", 1, 1, run_why },
 };
 
 const size_t control_verbs_len = ARRAY_LEN(control_verbs);

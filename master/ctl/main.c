@@ -56,7 +56,7 @@ static const struct verb verbs[] = {
 	{ "unbind", " session|credential ID", 2, 2,
 	    { "session|credential", NULL }, ANSWER_S, show_nothing,
 	    "forget bindings" },
-	{ "why", " REQUEST-ID", 1, 1, { 0 }, ANSWER_S, show_nothing,
+	{ "why", " REQUEST-ID", 1, 1, { 0 }, ANSWER_S, show_why,
 	    "how a request found its credential" },
 	{ "usage", "", 0, 0, { 0 }, ANSWER_S, show_nothing,
 	    "tokens and requests by day" },

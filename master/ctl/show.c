@@ -71,6 +71,18 @@ static const struct table_column setting_columns[] = {
 	{ .title = "NEW", .field = "new", .cut_to = SHOWN },
 };
 
+static const struct table_column attempt_columns[] = {
+	{ .title = "ATTEMPT AT", .field = "credential", .cut_to = ID_SHOWN },
+	{ .title = "STATUS", .field = "status", .right = true },
+	{ .title = "OUTCOME", .field = "outcome" },
+	{ .title = "MS", .field = "ms", .right = true },
+};
+
+static const struct table_column passed_columns[] = {
+	{ .title = "PASSED OVER", .field = "credential", .cut_to = ID_SHOWN },
+	{ .title = "WHY", .field = "why" },
+};
+
 #define PRINT_TABLE(columns, rows)                                             \
 	table_print(stdout, (columns), ARRAY_LEN(columns), (rows))
 
@@ -251,6 +263,34 @@ show_upgrade(const cJSON *answer)
 {
 	(void)printf("upgraded: fairlead %s, generation %.0f\n",
 	    string(answer, "version"), number(answer, "generation"));
+}
+
+static void
+show_line(const char *name, const cJSON *value)
+{
+	struct buf text = BUF_INIT(VALUE_MAX);
+
+	table_write_value(value, &text);
+	(void)printf("%-10s %s\n", name, buf_string(&text));
+	buf_fini(&text);
+}
+
+void
+show_why(const cJSON *answer)
+{
+	static const char *const lines[] = { "request_id", "time", "dialect",
+		"model", "decision", "pin", "tier" };
+	const cJSON *session = member(answer, "session");
+
+	for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+		show_line(lines[i], member(answer, lines[i]));
+	show_line("session", member(session, "id"));
+	show_line("source", member(session, "source"));
+	(void)putchar('\n');
+	PRINT_TABLE(attempt_columns, member(answer, "attempts"));
+	if (cJSON_GetArraySize(member(answer, "attempts")) > 0)
+		(void)putchar('\n');
+	PRINT_TABLE(passed_columns, member(answer, "passed_over"));
 }
 
 void

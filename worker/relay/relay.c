@@ -331,6 +331,7 @@ relay_start(struct exchange *x)
 	}
 	if (!relay_read_request(r))
 		return;
+	relay_why_begin(r);
 	r->counted = r->stream;
 	if (r->counted)
 		(void)atomic_fetch_add(&x->worker->slot->streams, 1);

@@ -22,4 +22,8 @@ struct relays *relays_new(struct worker *w) MUST_CHECK;
 /* Ends every relay without a word to its client. Before upstream_free(). */
 void relays_free(struct relays *rs);
 
+/* Maps the ring of `fairleadctl why` for w->why; without it a line is logged.
+ */
+void relay_why_open(struct worker *w);
+
 #endif

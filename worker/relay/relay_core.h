@@ -2,7 +2,8 @@
 /*
  * The state of a relay, open to its files and nobody else: relay.c has its
  * life and its clock, relay_request.c what was asked, relay_try.c whom to ask,
- * relay_pins.c who alone can be asked, relay_round.c when those are asked
+ * relay_pins.c who alone can be asked, relay_why.c what is kept of that,
+ * relay_round.c when those are asked
  * again that failed, relay_refuse.c what is said when nobody can be asked,
  * relay_answer.c what comes back, relay_tell.c what the client is told.
  * Each event is one function; whatever ends the relay detaches it from its
@@ -114,9 +115,11 @@ struct relay {
 	enum relay_wake wake;
 	int64_t wake_us;             /* when that is; 0: nothing is due */
 	int64_t patience_ms;         /* waits for its credential till then */
-	enum pick_decision decision; /* of the first pick */
+	enum pick_decision decision; /* of the first pick, or MOVED */
 	struct reply *last;          /* the last error, if any */
 	int64_t retry_at_ms;         /* the first of them is back; 0: none */
+	uint64_t why_number;         /* of its record in the ring */
+	int why_index;               /* of the attempt there; -1: none */
 
 	/* What comes back. */
 	enum answer_kind answer;
@@ -185,6 +188,20 @@ void relay_refuse_pinned(struct relay *r, enum pick_why why, int64_t until_ms);
  * is on its way again without it, once.
  */
 bool relay_unseal(struct relay *r, const struct failure *f);
+
+/* ---- relay_why.c */
+
+void relay_why_begin(struct relay *r);
+
+/* After each pick; found: it yielded a credential. Before it is asked. */
+void relay_why_picked(struct relay *r, const struct pick *p, bool found);
+
+void relay_why_attempt(struct relay *r);
+void
+relay_why_ended(struct relay *r, enum attempt_end end, int status, int64_t us);
+
+/* The attempt was none. */
+void relay_why_stale(struct relay *r);
 
 /* ---- relay_try.c */
 

@@ -61,6 +61,7 @@ relay_close_attempt(struct relay *r, enum attempt_end end, int status)
 		return;
 	r->trying = false;
 	write_usage(r, end, status);
+	relay_why_ended(r, end, status, clock_mono_us() - r->attempt.start_us);
 	attempt_end(&r->attempt);
 }
 
@@ -108,40 +109,24 @@ start(struct relay *r, const struct state_credential *c,
 		return rc;
 	r->trying = true;
 	r->attempts++;
+	relay_why_attempt(r);
 	relay_forget_answer(r);
 	relay_arm(r);
 	return 0;
 }
 
-static void
-count_decision(struct relay *r, enum pick_decision decision)
-{
-	struct board_counters *counters = &r->worker->slot->counters;
-	_Atomic uint64_t *const by_decision[] = {
-		[PICK_DECISION_NONE] = &counters->affinity_none,
-		[PICK_DECISION_HIT] = &counters->affinity_hit,
-		[PICK_DECISION_NEW] = &counters->affinity_new,
-		[PICK_DECISION_ADOPTED] = &counters->affinity_hit,
-		[PICK_DECISION_MOVED] = &counters->affinity_moved,
-	};
-
-	/* A failover is counted only where it moves the session. */
-	if (r->attempts == 0)
-		r->decision = decision;
-	if (r->attempts == 0 || decision == PICK_DECISION_MOVED)
-		(void)atomic_fetch_add(by_decision[decision], 1);
-}
-
 /*
- * How long the request would still wait for the credential that its session is
- * bound to: session-affinity-wait in all, from the first time that it has to.
+ * How long the request would still wait for the credential that it is pinned
+ * or its session is bound to: session-affinity-wait in all, from the first time
+ * that it has to.
  */
 static int64_t
 patience_left_ms(const struct relay *r, int64_t now_ms)
 {
 	const struct config *config = r->worker->config;
 
-	if (!config->routing.session_affinity || !r->has_session || r->unbound)
+	if (r->pin == NULL && (!config->routing.session_affinity ||
+				  !r->has_session || r->unbound))
 		return 0;
 	if (r->patience_ms == 0)
 		return config->routing.session_affinity_wait_ms;
@@ -193,8 +178,9 @@ pick_and_start(
 	int rc = pick_begin(&p, &r->all->picker, &ask);
 
 	*refusal = rc;
+	if (rc >= 0)
+		relay_why_picked(r, &p, rc == PICK_OK);
 	if (rc == PICK_OK) {
-		count_decision(r, p.decision);
 		rc = start(r, p.credential, p.model);
 		if (rc == START_NEXT)
 			exclude(r, p.credential->slot);
@@ -333,6 +319,7 @@ relay_stale(struct relay *r)
 	r->stale_once = true;
 	r->trying = false;
 	r->attempts--;
+	relay_why_stale(r);
 	attempt_end(&r->attempt);
 	ask_same(r);
 }

@@ -918,6 +918,8 @@ pick_with_session(struct pick *p)
 	}
 	pass_over(p, p->credential != NULL ? p->credential->slot : BOARD_NONE,
 	    b.credential, v);
+	(void)str_copy(p->left, sizeof(p->left), b.credential);
+	p->left_why = v.why;
 	return pick_and_bind(p, b.credential);
 }
 
@@ -1031,6 +1033,8 @@ pick_begin(struct pick *p, struct picker *picker, const struct pick_ask *ask)
 	p->model = NULL;
 	p->decision = PICK_DECISION_NONE;
 	p->until_ms = 0;
+	p->left[0] = '\0';
+	p->left_why = PICK_WHY_EXCLUDED;
 	p->pinned = false;
 	p->pin_why = PICK_WHY_MAX;
 	p->npassed = 0;

@@ -176,7 +176,11 @@ struct pick {
 	const struct state_model *model; /* as that credential serves it */
 	enum pick_decision decision;
 	int64_t until_ms; /* PICK_COOLING, _BLOCKED, _WAIT, _PINNED */
-	bool pinned;      /* the pin decided */
+	/* With PICK_DECISION_MOVED: the credential that is left, and why. */
+	char left[64];
+	enum pick_why left_why;
+
+	bool pinned; /* the pin decided */
 	enum pick_why pin_why;
 
 	/* The credentials that were passed over, the first of them. */
