@@ -59,6 +59,7 @@ struct survey {
 	size_t cells;
 	size_t barred;
 	bool whole;                /* the credential as a whole is barred */
+	cJSON *benched;            /* a row for each model that is */
 	struct availability first; /* that comes back */
 };
 
@@ -74,6 +75,28 @@ of_cell(struct board_word word, struct board_note note)
 			      : NULL,
 		.until_ms = word.until_ms,
 	};
+}
+
+static void
+add_when(cJSON *object, const struct availability *a)
+{
+	char until[TIME_SIZE];
+
+	if (a->until_ms != 0)
+		time_of(a->until_ms, until);
+	add_text(object, "state", a->state);
+	add_text(object, "until", a->until_ms != 0 ? until : NULL);
+	add_text(object, "reason", a->reason);
+}
+
+static void
+add_benched(cJSON *benched, const char *model, const struct availability *a)
+{
+	cJSON *row = cJSON_CreateObject();
+
+	add_text(row, "model", model);
+	add_when(row, a);
+	(void)cJSON_AddItemToArray(benched, row);
 }
 
 static int
@@ -92,16 +115,23 @@ survey_cell(void *ctx, const char *model, struct board_cell *cell)
 	}
 	s->cells++;
 	s->barred += barred;
+	if (barred)
+		add_benched(s->benched, model, &a);
 	if (barred && (s->barred == 1 || a.until_ms < s->first.until_ms))
 		s->first = a;
 	return 0;
 }
 
-/* One that is barred for all of its models is barred until the first ends. */
+/*
+ * One that is barred for all of its models is barred until the first ends.
+ * benched: gets a row for each of its models that is barred by itself.
+ */
 static struct availability
-availability_of(struct board *board, const struct entry *e)
+availability_of(struct board *board, const struct entry *e, cJSON *benched)
 {
-	struct survey s = { .entry = e, .now_ms = clock_now_ms() };
+	struct survey s = {
+		.entry = e, .now_ms = clock_now_ms(), .benched = benched
+	};
 
 	if (entry_is_disabled(e))
 		return (struct availability){ "disabled",
@@ -205,14 +235,13 @@ add_work(cJSON *object, struct board *board, const struct entry *e,
 static void
 add_availability(cJSON *object, struct board *board, const struct entry *e)
 {
-	struct availability a = availability_of(board, e);
-	char until[TIME_SIZE];
+	cJSON *benched = cJSON_CreateArray();
+	struct availability a = availability_of(board, e, benched);
 
-	if (a.until_ms != 0)
-		time_of(a.until_ms, until);
-	add_text(object, "state", a.state);
-	add_text(object, "until", a.until_ms != 0 ? until : NULL);
-	add_text(object, "reason", a.reason);
+	add_when(object, &a);
+	(void)cJSON_AddNumberToObject(
+	    object, "models_out", cJSON_GetArraySize(benched));
+	(void)cJSON_AddItemToObject(object, "benched", benched);
 }
 
 static cJSON *

@@ -26,6 +26,7 @@ static const struct table_column credential_columns[] = {
 	{ .title = "PROVIDER", .field = "provider", .cut_to = SHOWN },
 	{ .title = "STATE", .field = "state" },
 	{ .title = "REASON", .field = "reason", .cut_to = 6 },
+	{ .title = "OUT", .field = "models_out", .right = true },
 	{ .title = "PRI", .field = "priority", .right = true },
 	{ .title = "BUSY", .field = "in_flight", .right = true },
 	{ .title = "SESS", .field = "sessions", .right = true },

@@ -65,11 +65,18 @@ enum answer_kind {
 	ANSWER_COLLECT /* a stream that is told as one answer */
 };
 
+/* A line of the log that is not repeated for every request. */
+struct quiet {
+	int64_t until_us;
+	unsigned kept_back; /* requests it would have been about */
+};
+
 struct relays {
 	struct worker *worker;
 	struct picker picker;
 	TAILQ_HEAD(relay_list, relay) live, dead;
 	struct event reaper;
+	struct quiet quiet[16]; /* by model */
 };
 
 struct relay {
@@ -249,6 +256,12 @@ bool relay_next_round(struct relay *r, int status);
  * pick_outcome. Tells the client, and ends.
  */
 void relay_refuse_pick(struct relay *r, int refusal, int64_t until_ms);
+
+/*
+ * Nobody is left to be asked: a line of the log names the candidates with
+ * what benches them and for how long, once in a while.
+ */
+void relay_warn_nobody(struct relay *r);
 
 /* ---- relay_answer.c */
 

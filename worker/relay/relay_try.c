@@ -215,6 +215,8 @@ nobody_left(struct relay *r, int refusal, int64_t until_ms)
 
 	if (relay_next_round(r, r->last != NULL ? r->failed_status : status))
 		return;
+	if (refusal == PICK_COOLING || refusal == PICK_BLOCKED)
+		relay_warn_nobody(r);
 	if (r->last != NULL)
 		relay_tell_last(r);
 	else
