@@ -3,7 +3,7 @@
  * What a pick costs, in nanoseconds: without a session, with one that is
  * bound, and with a new one, by the number of credentials and of sessions.
  * Arguments name the rows to run ("pick-500", "session-1000000"); without any
- * all are run. Prints a table; asserts nothing.
+ * all are run. Prints a table; asserts nothing but that each pick succeeds.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,9 +11,11 @@
 #include <time.h>
 
 #include "common/alloc.h"
+#include "common/clock.h"
 #include "tests/unit/pool.h"
 #include "tests/unit/scratch.h"
 #include "worker/select/pick.h"
+#include "worker/select/strategy.h"
 
 enum { ROUNDS = 9, PICKS = 50000, NEW = 5000 };
 
@@ -30,14 +32,25 @@ struct bench {
 	size_t at;   /* the next session to be used */
 };
 
+/* What the credentials are like. */
+enum shape {
+	ALIKE,
+	PRIORITY,       /* every second one is of a lower tier */
+	MIXED,          /* every second one is of another provider */
+	MIXED_PRIORITY, /* both: a provider for each tier */
+	BENCHED,        /* nine of ten are cooling */
+	BENCHED_TIER    /* the whole first tier of two is cooling */
+};
+
 struct row {
-	const char *name;
+	const char *kind; /* with the number of credentials or sessions */
+	enum shape shape;
 	size_t ncredentials;
-	int priorities;   /* so many tiers */
 	size_t nsessions; /* stored */
 	size_t nactive;   /* of them used, in no order */
 	void (*run)(struct bench *b, size_t times);
 	size_t times;
+	enum strategy_id strategy;
 };
 
 static double
@@ -49,9 +62,11 @@ now_ns(void)
 	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
 }
 
+/* With the time of each pick, as a worker does. */
 static void
 pick_once(struct bench *b)
 {
+	b->ask.now_ms = clock_now_ms();
 	if (pick_begin(&b->pick, &b->picker, &b->ask) != PICK_OK)
 		abort();
 	pick_end(&b->pick);
@@ -63,6 +78,30 @@ run_unbound(struct bench *b, size_t times)
 	b->ask.session = NULL;
 	while (times-- > 0)
 		pick_once(b);
+}
+
+/* One in ten fails and its bench is over at once, or ten would be soon. */
+static void
+run_and_mark(struct bench *b, size_t times)
+{
+	const struct state_credential *c;
+
+	b->ask.session = NULL;
+	while (times-- > 0) {
+		b->ask.now_ms = clock_now_ms();
+		if (pick_begin(&b->pick, &b->picker, &b->ask) != PICK_OK)
+			abort();
+		c = b->pick.credential;
+		if (times % 10 == 0)
+			(void)board_cell_raise(
+			    &b->board->cells[b->pick.model->cell],
+			    (struct board_word){
+				c->incarnation, BOARD_COOLING, b->ask.now_ms });
+		else
+			(void)atomic_fetch_add(
+			    &b->board->credentials[c->slot].succeeded, 1);
+		pick_end(&b->pick);
+	}
 }
 
 static void
@@ -102,6 +141,26 @@ run_new(struct bench *b, size_t times)
 	}
 }
 
+static bool
+is_tiered(enum shape shape)
+{
+	return shape == PRIORITY || shape == MIXED_PRIORITY ||
+	       shape == BENCHED_TIER;
+}
+
+static bool
+is_mixed(enum shape shape)
+{
+	return shape == MIXED || shape == MIXED_PRIORITY;
+}
+
+static bool
+is_benched(enum shape shape, size_t i)
+{
+	return (shape == BENCHED && i % 10 != 0) ||
+	       (shape == BENCHED_TIER && i % 2 == 0);
+}
+
 static void
 publish(struct bench *b, const struct row *row)
 {
@@ -110,14 +169,23 @@ publish(struct bench *b, const struct row *row)
 	char(*ids)[32] = xcalloc(row->ncredentials, sizeof(*ids));
 
 	for (size_t i = 0; i < row->ncredentials; i++) {
+		bool odd = i % 2 != 0;
+
 		(void)snprintf(ids[i], sizeof(ids[i]), "claude-%08zx.json", i);
 		members[i] = (struct pool_member){
 			.id = ids[i],
-			.priority = (int32_t)(i % (size_t)row->priorities),
-			.weight = 1,
+			.priority = is_tiered(row->shape) && !odd ? 10 : 0,
+			.provider = is_mixed(row->shape) && odd ? "p2" : "p1",
+			.weight = 1 + (int32_t)(i % 5),
 		};
 	}
 	pool_publish(&b->state, b->board, members, row->ncredentials);
+	for (uint32_t i = 0; i < row->ncredentials; i++) {
+		if (is_benched(row->shape, i))
+			(void)board_cell_raise(&b->board->cells[i],
+			    (struct board_word){ POOL_INCARNATION,
+				BOARD_COOLING, clock_now_ms() + 3600 * 1000 });
+	}
 	free(members);
 	free(ids);
 }
@@ -143,6 +211,7 @@ open_bench(struct bench *b, const struct row *row)
 		abort();
 	publish(b, row);
 	picker_init(&b->picker, &b->state, &b->bindings, b->board, &config);
+	b->picker.strategy = strategy_get(row->strategy);
 	b->ask = (struct pick_ask){
 		.model = POOL_MODEL,
 		.model_len = strlen(POOL_MODEL),
@@ -150,7 +219,6 @@ open_bench(struct bench *b, const struct row *row)
 		.dialects = DIALECT_BIT(DIALECT_CLAUDE),
 		.source = "X-Claude-Code-Session-Id",
 		.session_short = "claude:0...",
-		.now_ms = INT64_C(1700000000000),
 	};
 }
 
@@ -214,34 +282,63 @@ measure(const struct row *row)
 	return ns[ROUNDS / 2];
 }
 
+#define BY_CREDENTIALS(kind, shape, nsessions, run, strategy)                  \
+	{ kind, shape, 10, nsessions, nsessions, run, PICKS, strategy },       \
+	    { kind, shape, 500, nsessions, nsessions, run, PICKS, strategy },  \
+	    { kind, shape, 1000, nsessions, nsessions, run, PICKS, strategy }, \
+	{                                                                      \
+		kind, shape, 10000, nsessions, nsessions, run, PICKS, strategy \
+	}
+
+#define BY_SESSIONS(kind, nsessions, nactive, run, times)                      \
+	{                                                                      \
+		kind, ALIKE, 500, nsessions, nactive, run, times,              \
+		    STRATEGY_ROUND_ROBIN                                       \
+	}
+
 static const struct row rows[] = {
-	{ "pick-10", 10, 1, 0, 0, run_unbound, PICKS },
-	{ "pick-500", 500, 1, 0, 0, run_unbound, PICKS },
-	{ "pick-1000", 1000, 1, 0, 0, run_unbound, PICKS },
-	{ "pick-10000", 10000, 1, 0, 0, run_unbound, PICKS },
-	{ "mixed-10", 10, 5, 0, 0, run_unbound, PICKS },
-	{ "mixed-500", 500, 5, 0, 0, run_unbound, PICKS },
-	{ "mixed-1000", 1000, 5, 0, 0, run_unbound, PICKS },
-	{ "mixed-10000", 10000, 5, 0, 0, run_unbound, PICKS },
-	{ "bound-10", 10, 1, 1000, 1000, run_bound, PICKS },
-	{ "bound-500", 500, 1, 1000, 1000, run_bound, PICKS },
-	{ "bound-1000", 1000, 1, 1000, 1000, run_bound, PICKS },
-	{ "bound-10000", 10000, 1, 1000, 1000, run_bound, PICKS },
-	{ "session-1000", 500, 1, 1000, 1000, run_bound, PICKS },
-	{ "session-100000", 500, 1, 100000, 100000, run_bound, PICKS },
-	{ "session-1000000", 500, 1, 1000000, 1000000, run_bound, PICKS },
-	{ "active-100000", 500, 1, 100000, 1000, run_bound, PICKS },
-	{ "active-1000000", 500, 1, 1000000, 1000, run_bound, PICKS },
-	{ "bind-1000", 500, 1, 1000, 0, run_new, NEW },
-	{ "bind-100000", 500, 1, 100000, 0, run_new, NEW },
-	{ "bind-1000000", 500, 1, 1000000, 0, run_new, NEW },
+	BY_CREDENTIALS("pick", ALIKE, 0, run_unbound, STRATEGY_ROUND_ROBIN),
+	BY_CREDENTIALS(
+	    "pick-priority", PRIORITY, 0, run_unbound, STRATEGY_ROUND_ROBIN),
+	BY_CREDENTIALS(
+	    "pick-mixed", MIXED, 0, run_unbound, STRATEGY_ROUND_ROBIN),
+	BY_CREDENTIALS("pick-mixed-priority", MIXED_PRIORITY, 0, run_unbound,
+	    STRATEGY_ROUND_ROBIN),
+	BY_CREDENTIALS(
+	    "pick-and-mark", ALIKE, 0, run_and_mark, STRATEGY_ROUND_ROBIN),
+	BY_CREDENTIALS(
+	    "pick-weighted", ALIKE, 0, run_unbound, STRATEGY_WEIGHTED),
+	BY_CREDENTIALS(
+	    "pick-benched", BENCHED, 0, run_unbound, STRATEGY_ROUND_ROBIN),
+	BY_CREDENTIALS("pick-benched-tier", BENCHED_TIER, 0, run_unbound,
+	    STRATEGY_ROUND_ROBIN),
+	BY_CREDENTIALS(
+	    "pick-bound", ALIKE, 1000, run_bound, STRATEGY_ROUND_ROBIN),
+	BY_SESSIONS("session", 1000, 1000, run_bound, PICKS),
+	BY_SESSIONS("session", 100000, 100000, run_bound, PICKS),
+	BY_SESSIONS("session", 1000000, 1000000, run_bound, PICKS),
+	BY_SESSIONS("active", 100000, 1000, run_bound, PICKS),
+	BY_SESSIONS("active", 1000000, 1000, run_bound, PICKS),
+	BY_SESSIONS("bind", 1000, 0, run_new, NEW),
+	BY_SESSIONS("bind", 100000, 0, run_new, NEW),
+	BY_SESSIONS("bind", 1000000, 0, run_new, NEW),
 };
 
+/* "pick-500", "session-1000". */
+static void
+name_row(const struct row *row, char *name, size_t size)
+{
+	bool by_credentials = strncmp(row->kind, "pick", 4) == 0;
+
+	(void)snprintf(name, size, "%s-%zu", row->kind,
+	    by_credentials ? row->ncredentials : row->nsessions);
+}
+
 static bool
-wanted(const struct row *row, int argc, char **argv)
+wanted(const char *name, int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], row->name) == 0)
+		if (strcmp(argv[i], name) == 0)
 			return true;
 	}
 	return argc == 1;
@@ -250,15 +347,24 @@ wanted(const struct row *row, int argc, char **argv)
 int
 main(int argc, char **argv)
 {
-	printf("%-18s %12s %6s %10s %10s %10s\n", "row", "credentials", "tiers",
-	    "sessions", "active", "ns/pick");
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		if (!wanted(&rows[i], argc, argv))
+	char name[64];
+	size_t ran = 0;
+
+	printf("%-26s %12s %10s %10s %10s\n", "row", "credentials", "sessions",
+	    "active", "ns/pick");
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const struct row *row = &rows[i];
+
+		name_row(row, name, sizeof(name));
+		if (!wanted(name, argc, argv))
 			continue;
-		printf("%-18s %12zu %6d %10zu %10zu %10.0f\n", rows[i].name,
-		    rows[i].ncredentials, rows[i].priorities, rows[i].nsessions,
-		    rows[i].nactive, measure(&rows[i]));
+		ran++;
+		printf("%-26s %12zu %10zu %10zu %10.0f\n", name,
+		    row->ncredentials, row->nsessions, row->nactive,
+		    measure(row));
 		(void)fflush(stdout);
 	}
-	return 0;
+	if (ran == 0)
+		(void)fprintf(stderr, "bench-pick: there is no such row\n");
+	return ran == 0 ? 1 : 0;
 }

@@ -20,6 +20,7 @@ make(struct ready_view *view, const void *members)
 	ready_view_begin(view, members, N, 7, NOW);
 	for (uint32_t i = 0; i < N; i += 3)
 		ready_view_set(view, i);
+	ready_view_end(view);
 }
 
 static void
@@ -45,7 +46,7 @@ bits_are_found_and_counted_within_bounds(void **state UNUSED)
 	}
 	assert_true(ready_view_has(&view, 299 - 2));
 	assert_false(ready_view_has(&view, 299));
-	free(view.bits);
+	free(view.words);
 }
 
 static void
@@ -68,7 +69,7 @@ view_is_of_one_snapshot_and_a_short_time(void **state UNUSED)
 	ready_view_until(&view, 0);
 	assert_true(ready_view_holds(&view, members, 7, NOW + 4));
 	assert_false(ready_view_holds(&view, members, 7, NOW + 5));
-	free(view.bits);
+	free(view.words);
 }
 
 static void
@@ -78,10 +79,12 @@ small_tiers_are_looked_at_each_time(void **state UNUSED)
 	struct ready_view view = { 0 };
 
 	ready_view_begin(&view, members, READY_SMALL, 7, NOW);
+	ready_view_end(&view);
 	assert_false(ready_view_holds(&view, members, 7, NOW));
 	ready_view_begin(&view, members, READY_SMALL + 1, 7, NOW);
+	ready_view_end(&view);
 	assert_true(ready_view_holds(&view, members, 7, NOW));
-	free(view.bits);
+	free(view.words);
 }
 
 static void
@@ -93,7 +96,7 @@ each_cursor_has_its_view(void **state UNUSED)
 	make(last, views.views);
 	assert_ptr_equal(ready_views_at(&views, BOARD_CURSORS - 1), last);
 	assert_ptr_not_equal(ready_views_at(&views, 0), last);
-	assert_null(ready_views_at(&views, 0)->bits);
+	assert_null(ready_views_at(&views, 0)->words);
 	ready_views_fini(&views);
 	assert_null(views.views);
 }

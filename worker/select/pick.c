@@ -293,6 +293,7 @@ look_around(const struct choice *choice, struct ready_view *view)
 		else
 			ready_view_until(view, v.until_ms);
 	}
+	ready_view_end(view);
 }
 
 /* The view of the tier for this dialect, NULL where none can be kept. */

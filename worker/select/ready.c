@@ -10,10 +10,11 @@
 
 enum { WORD_BITS = 64 };
 
+/* One more than there are bits for, to count up to the end. */
 static size_t
 words_for(uint32_t n)
 {
-	return (n + WORD_BITS - 1) / WORD_BITS;
+	return n / WORD_BITS + 1;
 }
 
 void
@@ -22,7 +23,7 @@ ready_views_fini(struct ready_views *views)
 	if (views->views == NULL)
 		return;
 	for (size_t i = 0; i < BOARD_CURSORS; i++)
-		free(views->views[i].bits);
+		free(views->views[i].words);
 	free(views->views);
 	views->views = NULL;
 }
@@ -51,10 +52,10 @@ ready_view_begin(struct ready_view *view, const void *members, uint32_t n,
 {
 	size_t words = words_for(n);
 
-	if (view->bits == NULL || words != words_for(view->n))
-		view->bits =
-		    xreallocarray(view->bits, words, sizeof(*view->bits));
-	memset(view->bits, 0, words * sizeof(*view->bits));
+	if (view->words == NULL || words != words_for(view->n))
+		view->words =
+		    xreallocarray(view->words, words, sizeof(*view->words));
+	memset(view->words, 0, words * sizeof(*view->words));
 	view->members = members;
 	view->n = n;
 	view->txn_id = txn_id;
@@ -65,13 +66,24 @@ ready_view_begin(struct ready_view *view, const void *members, uint32_t n,
 void
 ready_view_set(struct ready_view *view, uint32_t member)
 {
-	view->bits[member / WORD_BITS] |= UINT64_C(1) << member % WORD_BITS;
+	view->words[member / WORD_BITS].bits |= UINT64_C(1)
+						<< member % WORD_BITS;
+}
+
+void
+ready_view_end(struct ready_view *view)
+{
+	for (size_t i = 1; i < words_for(view->n); i++)
+		view->words[i].before =
+		    view->words[i - 1].before +
+		    (uint32_t)__builtin_popcountll(view->words[i - 1].bits);
 }
 
 bool
 ready_view_has(const struct ready_view *view, uint32_t member)
 {
-	return (view->bits[member / WORD_BITS] >> member % WORD_BITS & 1) != 0;
+	return (view->words[member / WORD_BITS].bits >> member % WORD_BITS &
+		   1) != 0;
 }
 
 void
@@ -81,40 +93,37 @@ ready_view_until(struct ready_view *view, int64_t until_ms)
 		view->until_ms = until_ms;
 }
 
-/* The bits of a word that stand for members in [from, end). */
-static uint64_t
-bits_between(
-    const struct ready_view *view, uint32_t word, uint32_t from, uint32_t end)
-{
-	uint64_t bits = view->bits[word];
-
-	if (word == from / WORD_BITS)
-		bits &= ~UINT64_C(0) << from % WORD_BITS;
-	if (word == end / WORD_BITS)
-		bits &= ~(~UINT64_C(0) << end % WORD_BITS);
-	return bits;
-}
-
 uint32_t
 ready_view_next(const struct ready_view *view, uint32_t from, uint32_t end)
 {
 	uint64_t bits;
+	uint32_t found;
 
 	for (uint32_t i = from / WORD_BITS; i * WORD_BITS < end; i++) {
-		bits = bits_between(view, i, from, end);
-		if (bits != 0)
-			return i * WORD_BITS + (uint32_t)__builtin_ctzll(bits);
+		bits = view->words[i].bits;
+		if (i == from / WORD_BITS)
+			bits &= ~UINT64_C(0) << from % WORD_BITS;
+		if (bits == 0)
+			continue;
+		found = i * WORD_BITS + (uint32_t)__builtin_ctzll(bits);
+		return found < end ? found : end;
 	}
 	return end;
+}
+
+/* How many members below this one are ready. */
+static uint32_t
+count_below(const struct ready_view *view, uint32_t member)
+{
+	const struct ready_word *word = &view->words[member / WORD_BITS];
+	uint64_t below = (UINT64_C(1) << member % WORD_BITS) - 1;
+
+	return word->before +
+	       (uint32_t)__builtin_popcountll(word->bits & below);
 }
 
 uint32_t
 ready_view_count(const struct ready_view *view, uint32_t first, uint32_t n)
 {
-	uint32_t end = first + n, count = 0;
-
-	for (uint32_t i = first / WORD_BITS; i * WORD_BITS < end; i++)
-		count += (uint32_t)__builtin_popcountll(
-		    bits_between(view, i, first, end));
-	return count;
+	return count_below(view, first + n) - count_below(view, first);
 }

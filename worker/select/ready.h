@@ -24,7 +24,13 @@ struct ready_view {
 	int64_t made_ms;
 	int64_t until_ms; /* the first bench ends, or far away */
 	uint32_t n;
-	uint64_t *bits;
+	struct ready_word *words;
+};
+
+/* 64 members, and how many before them are ready. */
+struct ready_word {
+	uint64_t bits;
+	uint32_t before;
 };
 
 /* A view for each cursor that is used; all zeros is a good beginning. */
@@ -41,9 +47,10 @@ struct ready_view *ready_views_at(struct ready_views *views, uint32_t cursor);
 bool ready_view_holds(const struct ready_view *view, const void *members,
     size_t txn_id, int64_t now_ms);
 
-/* Begins it anew with no bit set. */
+/* Begins it anew with no bit set; ready_view_end() when all are. */
 void ready_view_begin(struct ready_view *view, const void *members, uint32_t n,
     size_t txn_id, int64_t now_ms);
+void ready_view_end(struct ready_view *view);
 
 void ready_view_set(struct ready_view *view, uint32_t member);
 bool ready_view_has(const struct ready_view *view, uint32_t member);
