@@ -23,6 +23,7 @@ static const struct provider providers[PROVIDER_MAX] = {
 			[OPERATION_MESSAGES] = "/v1/messages",
 			[OPERATION_COUNT_TOKENS] = "/v1/messages/count_tokens",
 		},
+		.listing = "/v1/models?limit=1000",
 	},
 	[PROVIDER_CODEX] = {
 		.id = PROVIDER_CODEX,
@@ -37,6 +38,7 @@ static const struct provider providers[PROVIDER_MAX] = {
 			[OPERATION_RESPONSES] = "/responses",
 			[OPERATION_COMPACT] = "/responses/compact",
 		},
+		.listing = "/models",
 	},
 	[PROVIDER_GEMINI] = {
 		.id = PROVIDER_GEMINI,
@@ -48,6 +50,7 @@ static const struct provider providers[PROVIDER_MAX] = {
 		.style_key = AUTH_STYLE_X_GOOG_API_KEY,
 		.style_oauth = AUTH_STYLE_BEARER,
 		.paths = { GEMINI_PATHS("/v1beta/models") },
+		.listing = "/v1beta/models?pageSize=1000",
 	},
 	[PROVIDER_VERTEX] = {
 		.id = PROVIDER_VERTEX,
@@ -76,8 +79,21 @@ static const struct provider providers[PROVIDER_MAX] = {
 			[OPERATION_RESPONSES] = "/responses",
 			[OPERATION_COMPACT] = "/responses/compact",
 		},
+		.listing = "/models",
 	},
 };
+
+static const struct auth_header auth_headers[] = {
+	[AUTH_STYLE_BEARER] = { "authorization", "Bearer " },
+	[AUTH_STYLE_X_API_KEY] = { "x-api-key", "" },
+	[AUTH_STYLE_X_GOOG_API_KEY] = { "x-goog-api-key", "" },
+};
+
+const struct auth_header *
+auth_header_get(enum auth_style style)
+{
+	return &auth_headers[style];
+}
 
 const struct provider *
 provider_get(enum provider_id id)

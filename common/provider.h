@@ -66,7 +66,16 @@ struct provider {
 	enum auth_style style_oauth;
 	const char *oauth_beta; /* joined to anthropic-beta, or NULL */
 	const char *paths[OPERATION_MAX]; /* %s: model; NULL: not served */
+	const char *listing; /* path of the list of models, or NULL */
 };
+
+/* The header that carries a secret, and what stands before it there. */
+struct auth_header {
+	const char *name;
+	const char *prefix;
+};
+
+const struct auth_header *auth_header_get(enum auth_style style);
 
 const struct provider *provider_get(enum provider_id id);
 

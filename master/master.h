@@ -22,6 +22,8 @@
 #include "master/options.h"
 
 struct control;
+struct discover;
+struct fetcher;
 struct janitor;
 struct ledger;
 struct registry;
@@ -67,6 +69,8 @@ struct master {
 	struct ledger *ledger;
 	struct board *board;
 	struct registry *registry;
+	struct fetcher *fetcher;
+	struct discover *discover;
 	struct watch *watch;
 	struct workers *workers;
 	struct reload *reload;

@@ -17,6 +17,7 @@
 #include "master/logfile.h"
 #include "master/master.h"
 #include "master/notify.h"
+#include "master/registry/discover.h"
 #include "master/registry/registry.h"
 #include "master/upgrade/handover.h"
 #include "master/workers.h"
@@ -442,6 +443,7 @@ commit(struct reload *r)
 		r->next.changes = NULL;
 		take_over(r);
 		summarise(r);
+		discover_follow(r->master->discover);
 		r->committed_us = clock_mono_us();
 		if (r->first)
 			succeed(r);

@@ -16,12 +16,14 @@
 #include "master/control/control.h"
 #include "master/credential/watch.h"
 #include "master/daemonize.h"
+#include "master/fetch.h"
 #include "master/janitor.h"
 #include "master/ledger.h"
 #include "master/logfile.h"
 #include "master/master.h"
 #include "master/pidfile.h"
 #include "master/privdrop.h"
+#include "master/registry/discover.h"
 #include "master/registry/registry.h"
 #include "master/reload.h"
 #include "master/signals.h"
@@ -333,6 +335,8 @@ make_registry(struct master *m, struct buf *why)
 		return rc;
 	}
 	registry_set_listener(m->registry, master_published, m);
+	m->fetcher = fetch_new(m->base);
+	m->discover = discover_new(m->base, m->registry, m->fetcher);
 	return 0;
 }
 
@@ -464,6 +468,8 @@ start_tear_down(struct master *m)
 	janitor_free(m->janitor);
 	reload_free(m->reload);
 	watch_free(m->watch);
+	discover_free(m->discover);
+	fetch_free(m->fetcher);
 	registry_free(m->registry);
 	workers_free(m->workers);
 	listen_close(m->listeners);

@@ -10,6 +10,7 @@
 #include "common/str.h"
 #include "master/credential/base_url.h"
 #include "master/credential/name_map.h"
+#include "master/registry/catalog.h"
 
 enum {
 	SHORT_HASH = 12,
@@ -29,6 +30,7 @@ struct id_count {
 };
 
 struct emitter {
+	const struct config *config;
 	credconf_fn *fn;
 	void *ctx;
 	struct name_map seen; /* struct id_count */
@@ -168,6 +170,18 @@ set_base(struct credential *c, const char *base_url)
 		c->fault = "it has no base-url";
 }
 
+/* What is listed for a credential is known under this name. */
+static void
+set_listing(const struct emitter *em, struct credential *c, const char *whose)
+{
+	AUTO_FREE char *name =
+	    xasprintf("%s%s %s", CATALOG_LISTED, whose, c->base_url);
+
+	if (em->config->discover_models && c->provider->listing != NULL &&
+	    c->models.n == 0 && *c->base_url != '\0')
+		credential_set(&c->listing, name);
+}
+
 static void
 emit_key(struct emitter *em, const struct provider *provider,
     const struct key_entry *e)
@@ -188,6 +202,7 @@ emit_key(struct emitter *em, const struct provider *provider,
 	model_rules_copy(&c->models, &e->models);
 	str_list_copy(&c->excluded, &e->excluded_models);
 	error_rules_copy(&c->errors, &e->errors);
+	set_listing(em, c, c->id);
 	em->fn(em->ctx, c);
 }
 
@@ -215,6 +230,7 @@ emit_compat(struct emitter *em, const struct compat_section *section,
 	model_rules_copy(&c->models, &section->models);
 	str_list_copy(&c->excluded, &section->excluded_models);
 	error_rules_copy(&c->errors, &section->errors);
+	set_listing(em, c, section->name);
 	em->fn(em->ctx, c);
 }
 
@@ -246,7 +262,7 @@ forget_ids(struct emitter *em)
 void
 credconf_each(const struct config *config, credconf_fn *fn, void *ctx)
 {
-	struct emitter em = { .fn = fn, .ctx = ctx };
+	struct emitter em = { .config = config, .fn = fn, .ctx = ctx };
 	const struct provider *provider;
 	size_t i, id;
 

@@ -26,6 +26,9 @@ typedef void credconf_fn(void *ctx, struct credential *c);
  *
  * What comes out equal gets -1, -2, ... in the order of the file. So models,
  * priority, weight and exclusions can change without a new id.
+ *
+ * With discover-models those that have a list to ask for and no models of
+ * their own name it: each key has its own, a compat section one for all.
  */
 void credconf_each(const struct config *config, credconf_fn *fn, void *ctx);
 

@@ -68,6 +68,7 @@ credential_new(
 	credential_set(&c->account_id, NULL);
 	credential_set(&c->prefix, NULL);
 	credential_set(&c->catalog, credential_catalog(provider->id, NULL));
+	credential_set(&c->listing, NULL);
 	return c;
 }
 
@@ -138,6 +139,7 @@ credential_unref(struct credential *c)
 	free(c->account_id);
 	free(c->prefix);
 	free(c->catalog);
+	free(c->listing);
 	header_rules_clear(&c->headers);
 	model_rules_clear(&c->models);
 	model_rules_clear(&c->aliases);

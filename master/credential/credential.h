@@ -43,6 +43,7 @@ struct credential {
 	char *account_id; /* or "" */
 	char *prefix;     /* or "" */
 	char *catalog;    /* section of the catalogue that it serves; or "" */
+	char *listing;    /* likewise, of what its upstream lists; or "" */
 	struct header_rules headers;
 	struct model_rules models;  /* exactly these; none: the catalogue's */
 	struct model_rules aliases; /* its own, before the provider's */

@@ -24,11 +24,22 @@ catalog_new(void)
 	return xcalloc(1, sizeof(struct catalog));
 }
 
-static void
-section_free(struct catalog_section *section)
+struct catalog_section *
+catalog_section_new(const char *name)
+{
+	struct catalog_section *section = xcalloc(1, sizeof(*section));
+
+	section->name = xstrdup(name);
+	return section;
+}
+
+void
+catalog_section_free(struct catalog_section *section)
 {
 	size_t i;
 
+	if (section == NULL)
+		return;
 	for (i = 0; i < section->n; i++) {
 		free(section->v[i].id);
 		free(section->v[i].display_name);
@@ -40,6 +51,87 @@ section_free(struct catalog_section *section)
 }
 
 void
+catalog_section_add(
+    struct catalog_section *section, const struct catalog_model *model)
+{
+	struct catalog_model *copy;
+
+	if (catalog_section_find(section, model->id) != NULL)
+		return;
+	section->v =
+	    xreallocarray(section->v, section->n + 1, sizeof(*section->v));
+	copy = &section->v[section->n++];
+	*copy = *model;
+	copy->id = xstrdup(model->id);
+	copy->display_name = xstrdup(model->display_name);
+	copy->owned_by = xstrdup(model->owned_by);
+}
+
+static bool
+model_equal(const struct catalog_model *a, const struct catalog_model *b)
+{
+	return strcmp(a->id, b->id) == 0 &&
+	       strcmp(a->display_name, b->display_name) == 0 &&
+	       strcmp(a->owned_by, b->owned_by) == 0 &&
+	       a->created_s == b->created_s &&
+	       a->max_input_tokens == b->max_input_tokens &&
+	       a->max_output_tokens == b->max_output_tokens;
+}
+
+bool
+catalog_section_equal(
+    const struct catalog_section *a, const struct catalog_section *b)
+{
+	size_t i;
+
+	if (a->n != b->n)
+		return false;
+	for (i = 0; i < a->n; i++) {
+		if (!model_equal(&a->v[i], &b->v[i]))
+			return false;
+	}
+	return true;
+}
+
+struct catalog_section *
+catalog_put(struct catalog *catalog, struct catalog_section *section)
+{
+	return name_map_put(&catalog->sections, section);
+}
+
+struct catalog_section *
+catalog_remove(struct catalog *catalog, const char *name)
+{
+	return name_map_remove(&catalog->sections, name);
+}
+
+static struct catalog_section *
+copy_section(const struct catalog_section *section)
+{
+	struct catalog_section *copy = catalog_section_new(section->name);
+	size_t i;
+
+	for (i = 0; i < section->n; i++)
+		catalog_section_add(copy, &section->v[i]);
+	return copy;
+}
+
+void
+catalog_copy_listed(struct catalog *to, const struct catalog *from)
+{
+	static const char listed[] = CATALOG_LISTED;
+	size_t i;
+
+	for (i = 0; i < from->sections.n; i++) {
+		const struct catalog_section *section = from->sections.v[i];
+
+		if (strncmp(section->name, listed, sizeof(listed) - 1) == 0)
+			catalog_section_free(
+			    catalog_put(to, copy_section(section)));
+	}
+}
+
+void
 catalog_free(struct catalog *catalog)
 {
 	size_t i;
@@ -47,18 +139,19 @@ catalog_free(struct catalog *catalog)
 	if (catalog == NULL)
 		return;
 	for (i = 0; i < catalog->sections.n; i++)
-		section_free(catalog->sections.v[i]);
+		catalog_section_free(catalog->sections.v[i]);
 	name_map_fini(&catalog->sections);
 	free(catalog);
 }
 
+/* "" for anything but a string. */
 static char *
 text_of(const cJSON *entry, const char *key)
 {
-	const char *s =
+	char *s =
 	    cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, key));
 
-	return xstrdup(s != NULL ? s : "");
+	return s != NULL ? s : (char *)(uintptr_t) "";
 }
 
 /* A whole number within [0, max]; 0 for anything else. */
@@ -76,9 +169,7 @@ number_of(const cJSON *entry, const char *key, int64_t max)
 static void
 add_model(struct catalog_section *section, const cJSON *entry)
 {
-	section->v =
-	    xreallocarray(section->v, section->n + 1, sizeof(*section->v));
-	section->v[section->n++] = (struct catalog_model){
+	struct catalog_model model = {
 		.id = text_of(entry, "id"),
 		.display_name = text_of(entry, "display_name"),
 		.owned_by = text_of(entry, "owned_by"),
@@ -88,31 +179,26 @@ add_model(struct catalog_section *section, const cJSON *entry)
 		.max_output_tokens =
 		    (uint32_t)number_of(entry, "max_output", UINT32_MAX),
 	};
+
+	catalog_section_add(section, &model);
 }
 
 static int
 read_section(struct catalog *catalog, const cJSON *list, struct buf *why)
 {
-	struct catalog_section *section = xcalloc(1, sizeof(*section));
+	struct catalog_section *section = catalog_section_new(list->string);
 	const cJSON *entry;
-	const char *id;
 
-	section->name = xstrdup(list->string);
 	cJSON_ArrayForEach (entry, list) {
-		id = cJSON_GetStringValue(
-		    cJSON_GetObjectItemCaseSensitive(entry, "id"));
-		if (id == NULL || *id == '\0') {
+		if (*text_of(entry, "id") == '\0') {
 			buf_printf(why, "has an entry without \"id\" in \"%s\"",
 			    section->name);
-			section_free(section);
+			catalog_section_free(section);
 			return -EINVAL;
 		}
-		if (catalog_section_find(section, id) == NULL)
-			add_model(section, entry);
+		add_model(section, entry);
 	}
-	section = name_map_put(&catalog->sections, section);
-	if (section != NULL)
-		section_free(section);
+	catalog_section_free(catalog_put(catalog, section));
 	return 0;
 }
 

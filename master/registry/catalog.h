@@ -7,6 +7,7 @@
 #ifndef FL_MASTER_REGISTRY_CATALOG_H
 #define FL_MASTER_REGISTRY_CATALOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +32,9 @@ struct catalog;
 
 enum { CATALOG_BYTES_MAX = 8 << 20 };
 
+/* How sections begin that upstreams have listed; in no file. */
+#define CATALOG_LISTED "listed by "
+
 /* One without any section. */
 struct catalog *catalog_new(void);
 void catalog_free(struct catalog *catalog);
@@ -45,6 +49,28 @@ int catalog_parse(const char *text, size_t len, struct catalog **out,
  */
 int catalog_load(const char *path, struct buf *text, struct catalog **out,
     struct buf *why) MUST_CHECK;
+
+/*
+ * A section by itself. catalog_section_add() copies a model, unless its id is
+ * there already.
+ */
+struct catalog_section *catalog_section_new(const char *name);
+void catalog_section_free(struct catalog_section *section);
+void catalog_section_add(
+    struct catalog_section *section, const struct catalog_model *model);
+bool catalog_section_equal(
+    const struct catalog_section *a, const struct catalog_section *b);
+
+/* Puts a section; returns the one whose place it takes, or NULL. */
+struct catalog_section *
+catalog_put(struct catalog *catalog, struct catalog_section *section);
+
+/* Takes a section out and returns it, or NULL. */
+struct catalog_section *
+catalog_remove(struct catalog *catalog, const char *name);
+
+/* Copies what upstreams have listed. */
+void catalog_copy_listed(struct catalog *to, const struct catalog *from);
 
 /* NULL if there is no such section. */
 const struct catalog_section *

@@ -131,7 +131,7 @@ info_of(const struct catalog_section *section, const char *id)
 	return section != NULL ? catalog_section_find(section, id) : NULL;
 }
 
-/* Step one: what is listed, less what is excluded. */
+/* Step one: what is configured, less what is excluded. */
 static void
 list(const struct credential *c, const struct config *config,
     const struct catalog_section *section, struct drafts *d)
@@ -146,9 +146,16 @@ list(const struct credential *c, const struct config *config,
 			(void)add_new(d, rule->alias, rule->name,
 			    info_of(section, rule->name));
 	}
-	if (n > 0 || section == NULL || c->provider->id == PROVIDER_COMPAT)
-		return;
-	for (i = 0; i < section->n; i++) {
+}
+
+/* All of a section; what is there already, from a stronger one, stays. */
+static void
+list_section(const struct credential *c, const struct config *config,
+    const struct catalog_section *section, struct drafts *d)
+{
+	size_t i;
+
+	for (i = 0; section != NULL && i < section->n; i++) {
 		const char *id = section->v[i].id;
 
 		if (!excludes(c, config, id))
@@ -321,6 +328,13 @@ models_served(const struct credential *c, const struct config *config,
 	struct served *served;
 
 	list(c, config, section, &d);
+	if (c->models.n == 0) {
+		if (c->provider->id != PROVIDER_COMPAT)
+			list_section(c, config, section, &d);
+		if (*c->listing != '\0')
+			list_section(
+			    c, config, catalog_find(catalog, c->listing), &d);
+	}
 	if (c->auth == AUTH_OAUTH && c->provider->id != PROVIDER_VERTEX)
 		rename_models(c, config, &d);
 	if (*c->prefix != '\0')

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which models a credential serves, and under which names: the configured
- * list or the provider's section of the catalogue, less what is excluded,
- * with the aliases of its login, and with its prefix. In that order.
+ * list, or else the provider's section of the catalogue and what its upstream
+ * lists, less what is excluded, with the aliases of its login, and with its
+ * prefix. In that order.
  */
 #ifndef FL_MASTER_REGISTRY_MODELS_H
 #define FL_MASTER_REGISTRY_MODELS_H

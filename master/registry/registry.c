@@ -19,9 +19,9 @@
 #include "master/credential/name_map.h"
 #include "master/registry/catalog.h"
 #include "master/registry/publish.h"
+#include "master/registry/registry_core.h"
 
 enum {
-	LINE_BYTES_MAX = 4096,
 	FILE_BUF_MAX = 2 * CREDFILE_BYTES_MAX,
 	/* Beyond, a batch of changes is logged as a number. */
 	LOG_EACH_MAX = 16
@@ -33,32 +33,10 @@ struct remark {
 	char *text;
 };
 
-struct registry_set {
-	const struct config *config;
-	const struct proxy_env *env;
-	struct catalog *catalog;
-	struct digest catalog_digest;
-	struct name_map entries; /* staged; empty once it is committed */
-	struct name_map files;   /* struct auth_file */
-	size_t exposed;          /* files that others may read */
-	char *an_exposed;
-};
-
-struct registry {
-	struct publisher *publisher;
-	struct registry_set *current; /* NULL before the first commit */
-	struct name_map remarks;
-	registry_published_fn *published;
-	void *published_ctx;
-	bool swept;
-	bool results_lost; /* the last outcome could not be recorded */
-};
-
 /* ---- saying things once */
 
-/* Logs a warning unless it is what was last said about that name. */
-static void
-say_once(
+void
+registry_say_once(
     struct registry *reg, const char *what, const char *name, const char *text)
 {
 	struct remark *r = name_map_find(&reg->remarks, name);
@@ -85,21 +63,20 @@ remark_free(struct remark *r)
 	free(r);
 }
 
-static void
-forget_remark(struct registry *reg, const char *name)
+void
+registry_forget_remark(struct registry *reg, const char *name)
 {
 	remark_free(name_map_remove(&reg->remarks, name));
 }
 
-/* Says what there is to say, or that there is nothing any more. */
-static void
-say_or_forget(
+void
+registry_say_or_forget(
     struct registry *reg, const char *what, const char *name, struct buf *text)
 {
 	if (text->len > 0)
-		say_once(reg, what, name, buf_string(text));
+		registry_say_once(reg, what, name, buf_string(text));
 	else
-		forget_remark(reg, name);
+		registry_forget_remark(reg, name);
 }
 
 /* Files that others may read, with the command that mends it. */
@@ -121,7 +98,7 @@ say_exposed(struct registry *reg, const char *dir, const char *name, size_t n)
 				 "files, %s for one); mend it with: chmod 600 "
 				 "%s",
 		    n, name, path);
-	say_once(
+	registry_say_once(
 	    reg, n == 1 ? "credential file" : "credential files", path, text);
 }
 
@@ -168,9 +145,8 @@ make_entry(const struct registry_set *set, struct credential *cred, bool held)
 	return entry_new(cred, set->config, set->env, set->catalog, held);
 }
 
-/* The same credential under this set's configuration and catalogue. */
-static struct entry *
-remake_entry(const struct registry_set *set, const struct entry *e)
+struct entry *
+registry_remake_entry(const struct registry_set *set, const struct entry *e)
 {
 	return make_entry(set, credential_ref(e->cred), e->held);
 }
@@ -188,7 +164,7 @@ say_fault(struct registry *reg, const struct entry *e, struct buf *text)
 	if ((e->flags & STATE_PROXY_INVALID) != 0)
 		buf_printf(text, "%sis not used: %s", text->len > 0 ? "; " : "",
 		    e->fault);
-	say_or_forget(reg, "credential", e->id, text);
+	registry_say_or_forget(reg, "credential", e->id, text);
 }
 
 /* ---- staging: the configuration's own keys */
@@ -205,9 +181,10 @@ stage_key(void *ctx, struct credential *c)
 	struct staging *s = ctx;
 	const struct entry *was =
 	    name_map_find(publisher_entries(s->reg->publisher), c->id);
-	struct buf text = BUF_INIT(LINE_BYTES_MAX);
+	struct buf text = BUF_INIT(REGISTRY_LINE_MAX);
 	struct entry *e;
 
+	registry_recover_listing(s->reg, s->set, c);
 	e = make_entry(s->set, c, was != NULL && was->held);
 	say_fault(s->reg, e, &text);
 	stage_entry(s->set, e);
@@ -235,7 +212,7 @@ keep_published(const struct registry *reg, struct registry_set *set,
 	if (was == NULL || !same_auth_dir(reg, set))
 		return;
 	buf_puts(said, "; it stays as it was");
-	stage_entry(set, remake_entry(set, was));
+	stage_entry(set, registry_remake_entry(set, was));
 	file = name_map_find(&reg->current->files, name);
 	if (file != NULL)
 		auth_files_set(&set->files, name, &file->digest);
@@ -263,12 +240,12 @@ stage_file(struct registry *reg, struct registry_set *set, int dirfd,
 		return;
 	if (r.outcome == AUTH_FILE_BAD) {
 		keep_published(reg, set, name, said);
-		say_or_forget(reg, "credential file", name, said);
+		registry_say_or_forget(reg, "credential file", name, said);
 		return;
 	}
 	auth_files_set(&set->files, name, &r.digest);
 	if (r.outcome == AUTH_FILE_IGNORED) {
-		say_or_forget(reg, "credential file", name, said);
+		registry_say_or_forget(reg, "credential file", name, said);
 		return;
 	}
 	e = make_entry(set, r.cred, false);
@@ -281,7 +258,7 @@ stage_names(struct registry *reg, struct registry_set *set, int dirfd,
     char **names, size_t n)
 {
 	struct buf text = BUF_INIT(FILE_BUF_MAX);
-	struct buf said = BUF_INIT(LINE_BYTES_MAX);
+	struct buf said = BUF_INIT(REGISTRY_LINE_MAX);
 	size_t i;
 
 	for (i = 0; i < n; i++)
@@ -296,7 +273,7 @@ auth_dir_error(struct registry *reg, const struct config *config, int error,
     struct buf *why)
 {
 	if (error == -ENOENT && !config->auth_dir_given) {
-		say_once(reg, "auth-dir", config->auth_dir,
+		registry_say_once(reg, "auth-dir", config->auth_dir,
 		    "does not exist: no credential files are read");
 		return 0;
 	}
@@ -320,7 +297,7 @@ stage_files(struct registry *reg, struct registry_set *set, struct buf *why)
 	rc = authdir_list(config->auth_dir, &names, &n);
 	if (rc < 0)
 		return auth_dir_error(reg, config, rc, why);
-	forget_remark(reg, config->auth_dir);
+	registry_forget_remark(reg, config->auth_dir);
 	if (!reg->swept)
 		atomic_file_sweep(config->auth_dir);
 	reg->swept = true;
@@ -328,35 +305,6 @@ stage_files(struct registry *reg, struct registry_set *set, struct buf *why)
 	authdir_list_free(names, n);
 	say_exposed(reg, config->auth_dir, set->an_exposed, set->exposed);
 	return 0;
-}
-
-/* ---- staging: the catalogue */
-
-static int
-stage_catalog(struct registry *reg, struct registry_set *set, struct buf *why)
-{
-	const struct config *config = set->config;
-	struct buf text = BUF_INIT(CATALOG_BYTES_MAX);
-	struct buf said = BUF_INIT(LINE_BYTES_MAX);
-	int rc;
-
-	rc = catalog_load(config->models_file, &text, &set->catalog, &said);
-	if (rc == 0) {
-		digest_of(text.data, text.len, &set->catalog_digest);
-		forget_remark(reg, config->models_file);
-	} else if (rc == -ENOENT && !config->models_file_given) {
-		say_once(reg, "models-file", config->models_file,
-		    "does not exist: only configured models are served");
-		set->catalog = catalog_new();
-		rc = 0;
-	} else {
-		buf_printf(why, "models-file %s: %s\n", config->models_file,
-		    buf_string(&said));
-		rc = -EINVAL;
-	}
-	buf_fini(&text);
-	buf_fini(&said);
-	return rc;
 }
 
 int
@@ -368,7 +316,7 @@ registry_stage(struct registry *reg, const struct config *config,
 	int rc;
 
 	*out = NULL;
-	rc = stage_catalog(reg, set, why);
+	rc = registry_stage_catalog(reg, set, why);
 	if (rc == 0) {
 		credconf_each(config, stage_key, &staging);
 		rc = stage_files(reg, set, why);
@@ -406,16 +354,15 @@ registry_would_lose(const struct registry *reg, const struct registry_set *set,
 
 /* ---- publishing */
 
-static void
-announce(struct registry *reg)
+void
+registry_announce(struct registry *reg)
 {
 	if (reg->published != NULL)
 		reg->published(reg->published_ctx);
 }
 
-/* One change per id of either map; both are sorted. */
-static struct publish_change *
-changes_between(
+struct publish_change *
+registry_changes_between(
     const struct name_map *was, const struct name_map *now, size_t *n)
 {
 	struct publish_change *changes =
@@ -470,7 +417,7 @@ registry_commit(
 	int rc;
 
 	take_over_holds(reg, set);
-	changes = changes_between(
+	changes = registry_changes_between(
 	    publisher_entries(reg->publisher), &set->entries, &n);
 	rc = publisher_apply(reg->publisher, changes, n, &generation);
 	free(changes);
@@ -479,7 +426,7 @@ registry_commit(
 	name_map_fini(&set->entries);
 	registry_discard(reg->current);
 	reg->current = set;
-	announce(reg);
+	registry_announce(reg);
 	return 0;
 }
 
@@ -561,11 +508,11 @@ plan_change(struct registry *reg, struct file_change *f, int dirfd,
 		f->asked->result = REGISTRY_RETRY;
 		if (published_entry(reg, name) != NULL)
 			buf_puts(said, "; it stays as it was");
-		say_or_forget(reg, "credential file", name, said);
+		registry_say_or_forget(reg, "credential file", name, said);
 		break;
 	case AUTH_FILE_GONE:
 	case AUTH_FILE_IGNORED:
-		say_or_forget(reg, "credential file", name, said);
+		registry_say_or_forget(reg, "credential file", name, said);
 		plan_removal(reg, f);
 		break;
 	case AUTH_FILE_GOOD:
@@ -652,7 +599,7 @@ publish_files(struct registry *reg, struct file_change *files, size_t n)
 	}
 	accept_changes(reg, files, n, count);
 	if (count > 0)
-		announce(reg);
+		registry_announce(reg);
 	return 0;
 }
 
@@ -662,7 +609,7 @@ change_files(
 {
 	struct file_change *files = xcalloc(n, sizeof(*files));
 	struct buf text = BUF_INIT(FILE_BUF_MAX);
-	struct buf said = BUF_INIT(LINE_BYTES_MAX);
+	struct buf said = BUF_INIT(REGISTRY_LINE_MAX);
 	size_t count = 0;
 	size_t i;
 	int rc;
@@ -688,7 +635,7 @@ say_auth_dir_gone(struct registry *reg)
 	const struct config *config = reg->current->config;
 
 	if (config->auth_dir_given || publisher_entries(reg->publisher)->n > 0)
-		say_once(reg, "auth-dir", config->auth_dir,
+		registry_say_once(reg, "auth-dir", config->auth_dir,
 		    "cannot be read now: credentials stay as they are");
 }
 
@@ -756,87 +703,10 @@ registry_rescan(struct registry *reg)
 		say_auth_dir_gone(reg);
 		return REGISTRY_RETRY;
 	}
-	forget_remark(reg, dir);
+	registry_forget_remark(reg, dir);
 	authdir_list_add(&names, &n, &reg->current->files);
 	rc = rescan_names(reg, names, n);
 	authdir_list_free(names, n);
-	return rc;
-}
-
-/* ---- the catalogue */
-
-/* Every credential anew under another catalogue, in one transaction. */
-static int
-publish_catalog(struct registry *reg, struct catalog *catalog)
-{
-	const struct name_map *entries = publisher_entries(reg->publisher);
-	struct registry_set *set = reg->current;
-	struct catalog *before = set->catalog;
-	struct name_map remade = { 0 };
-	struct publish_change *changes;
-	size_t i, n;
-	int rc;
-
-	set->catalog = catalog;
-	for (i = 0; i < entries->n; i++)
-		(void)name_map_put(&remade, remake_entry(set, entries->v[i]));
-	changes = changes_between(entries, &remade, &n);
-	rc = publisher_apply(reg->publisher, changes, n, NULL);
-	if (rc < 0) {
-		for (i = 0; i < remade.n; i++)
-			entry_free(remade.v[i]);
-		set->catalog = before;
-		before = catalog;
-	}
-	catalog_free(before);
-	name_map_fini(&remade);
-	free(changes);
-	return rc;
-}
-
-static int
-change_catalog(
-    struct registry *reg, const struct buf *text, struct catalog *catalog)
-{
-	struct registry_set *set = reg->current;
-	struct digest digest;
-	int rc;
-
-	digest_of(text->data, text->len, &digest);
-	if (digest_equal(&digest, &set->catalog_digest)) {
-		catalog_free(catalog);
-		return REGISTRY_UNCHANGED;
-	}
-	rc = publish_catalog(reg, catalog);
-	if (rc < 0)
-		return rc;
-	set->catalog_digest = digest;
-	log_notice("%s: read again, %zu models are served",
-	    set->config->models_file, registry_count_models(reg));
-	announce(reg);
-	return 0;
-}
-
-int
-registry_catalog_changed(struct registry *reg)
-{
-	struct buf text = BUF_INIT(CATALOG_BYTES_MAX);
-	struct buf said = BUF_INIT(LINE_BYTES_MAX);
-	struct catalog *catalog;
-	const char *path;
-	int rc;
-
-	if (reg->current == NULL)
-		return 0;
-	path = reg->current->config->models_file;
-	rc = catalog_load(path, &text, &catalog, &said);
-	say_or_forget(reg, "models-file", path, &said);
-	if (rc < 0)
-		rc = REGISTRY_RETRY;
-	else
-		rc = change_catalog(reg, &text, catalog);
-	buf_fini(&text);
-	buf_fini(&said);
 	return rc;
 }
 
@@ -863,7 +733,7 @@ publish_one(struct registry *reg, struct entry *now)
 		entry_free(now);
 		return rc;
 	}
-	announce(reg);
+	registry_announce(reg);
 	return 0;
 }
 
@@ -880,7 +750,7 @@ hold(struct registry *reg, const struct entry *e, bool disabled)
 static int
 publish_text(struct registry *reg, const char *id, const struct buf *text)
 {
-	struct buf why = BUF_INIT(LINE_BYTES_MAX);
+	struct buf why = BUF_INIT(REGISTRY_LINE_MAX);
 	struct digest digest;
 	struct credential *cred;
 	int rc;
@@ -961,7 +831,7 @@ registry_unbind(struct registry *reg, const char *id)
 	rc = publisher_unbind(reg->publisher, e);
 	if (rc < 0)
 		return rc;
-	announce(reg);
+	registry_announce(reg);
 	return 0;
 }
 

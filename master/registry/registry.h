@@ -120,6 +120,22 @@ int registry_rescan(struct registry *reg);
 int registry_catalog_changed(struct registry *reg);
 
 /*
+ * What upstreams list of models. registry_each_listing() names each usable
+ * credential that takes part (cred->listing says in which section), in the
+ * order of ids; it must not change the registry.
+ *
+ * registry_listed() takes over a section and publishes whom it serves. 0;
+ * REGISTRY_UNCHANGED; or negative errno, and then the one before stays.
+ */
+struct catalog_section;
+struct entry;
+typedef void registry_listing_fn(void *ctx, const struct entry *e);
+void
+registry_each_listing(struct registry *reg, registry_listing_fn *fn, void *ctx);
+int registry_listed(
+    struct registry *reg, struct catalog_section *section) MUST_CHECK;
+
+/*
  * The outcome of an attempt, from a worker: recorded in `health`, and on a
  * success the word is lowered. One that has been overtaken (another
  * incarnation, a cell given up) is dropped.

@@ -245,3 +245,25 @@ def test_named_catalogue_absent_is_an_error(make_daemon, stub, tmp_path):
     done = daemon.run("-t", "-c", str(daemon.config_file))
     assert done.returncode == 1
     assert "none.json" in done.stdout + done.stderr
+
+
+# -- what upstreams list ----------------------------------------------------
+
+def test_discovered_models_are_served(make_daemon, stub):
+    config = pool(stub, "openai", "gemini")
+    for section in ("openai-compatibility", "gemini-api-key"):
+        for entry in config[section]:
+            del entry["models"]
+    daemon = make_daemon({**config, "discover-models": True})
+    wait_for(lambda: "stub-model" in listed(daemon))
+    wait_for(lambda: daemon.ask(OPENAI, "hi", model="stub-model"
+                                ).status == 200)
+    wait_for(lambda: daemon.ask(GEMINI, "hi", model="stub-model"
+                                ).status == 200)
+    asked = [row["path"] for row in stub.log
+             if row["path"].endswith("/models")]
+    # Once for the section, once for each key.
+    assert sorted(asked) == ["/v1/models", "/v1beta/models",
+                             "/v1beta/models"]
+    daemon.with_config(**{"discover-models": False}).reload()
+    assert "stub-model" not in listed(daemon)

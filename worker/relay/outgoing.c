@@ -12,16 +12,6 @@
 
 enum { URL_MAX = 64 * 1024, TEXT_MAX = 1024 * 1024, TEXT_FIRST = 4096 };
 
-/* How a header carries the secret. */
-static const struct {
-	const char *name;
-	const char *prefix;
-} auth_styles[] = {
-	[AUTH_STYLE_BEARER] = { "authorization", "Bearer " },
-	[AUTH_STYLE_X_API_KEY] = { "x-api-key", "" },
-	[AUTH_STYLE_X_GOOG_API_KEY] = { "x-goog-api-key", "" },
-};
-
 /* A Vertex key may be meant for the Gemini API, which has its own paths. */
 static const char gemini_origin[] = "https://generativelanguage.googleapis.com";
 
@@ -122,12 +112,12 @@ add_auth(struct outgoing *o, const struct http_head *head,
     const struct state_credential *c)
 {
 	const struct provider *provider = provider_get(c->provider);
+	const struct auth_header *header = auth_header_get(c->auth_style);
 	const char *secret = state_string(c, c->secret);
 	const char *account = state_string(c, c->account_id);
 
 	if (secret[0] != '\0')
-		add_joined(o, span_of(auth_styles[c->auth_style].name),
-		    span_of(auth_styles[c->auth_style].prefix),
+		add_joined(o, span_of(header->name), span_of(header->prefix),
 		    span_of(secret));
 	if ((c->flags & STATE_OAUTH) == 0)
 		return;
