@@ -548,6 +548,7 @@ acquire(pthread_mutex_t *lock, int wait_ms)
 int
 board_bind_lock(struct board *board, int wait_ms)
 {
+	int64_t begun_us = clock_mono_us();
 	int error = acquire(&board->bind_lock, wait_ms);
 
 	if (error == EBUSY || error == ETIMEDOUT)
@@ -556,6 +557,7 @@ board_bind_lock(struct board *board, int wait_ms)
 		error = pthread_mutex_consistent(&board->bind_lock);
 	if (error != 0)
 		return -error;
+	traffic_observe(&board->bind_wait, clock_mono_us() - begun_us);
 	atomic_store(&board->bind_since_ms, clock_mono_us() / 1000);
 	atomic_store(&board->bind_holder, getpid());
 	atomic_store(&board->bind_session, 0);

@@ -20,9 +20,10 @@
 #include <stdint.h>
 
 #include "common/attr.h"
+#include "common/traffic.h"
 
 enum {
-	BOARD_LAYOUT = 1,
+	BOARD_LAYOUT = 3,
 	BOARD_CREDENTIALS = 16384,
 	BOARD_CELLS = 1 << 20, /* (credential, model) pairs */
 	BOARD_CURSORS = 1 << 16,
@@ -134,6 +135,7 @@ struct board_counters {
 	_Atomic uint64_t cooldowns;
 	_Atomic uint64_t refused; /* answered without an attempt */
 	_Atomic uint64_t unused[2];
+	struct traffic traffic;
 };
 
 struct board_slot {
@@ -146,6 +148,14 @@ struct board_slot {
 	_Atomic uint64_t bodies; /* bytes of request bodies reserved */
 	struct board_counters counters;
 	struct board_attempt attempts[BOARD_ATTEMPTS];
+};
+
+/* What the master tells of itself; it outlives masters. */
+struct board_master {
+	_Atomic int32_t pid;
+	_Atomic int64_t started_ms; /* of clock_now_ms() */
+	_Atomic uint64_t reloads_ok, reloads_failed;
+	_Atomic uint64_t worker_deaths;
 };
 
 struct board {
@@ -161,10 +171,13 @@ struct board {
 	_Atomic uint32_t folds;      /* odd while a slot is being folded */
 	struct board_counters dead;  /* counters of processes that ended */
 
+	struct board_master master;
+
 	/* Taken by every writer of `bindings` before LMDB's own lock. */
-	pthread_mutex_t bind_lock;     /* robust, process-shared */
-	_Atomic int32_t bind_holder;   /* pid, 0: free */
-	_Atomic int64_t bind_since_ms; /* of clock_mono_us() / 1000 */
+	pthread_mutex_t bind_lock;          /* robust, process-shared */
+	_Atomic int32_t bind_holder;        /* pid, 0: free */
+	_Atomic int64_t bind_since_ms;      /* of clock_mono_us() / 1000 */
+	struct traffic_histogram bind_wait; /* of those who got it */
 
 	_Atomic uint64_t bind_session; /* that the holder binds; 0: none */
 

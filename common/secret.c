@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "common/secret.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -97,6 +98,26 @@ digest_of_client_key(const char *key, size_t len, struct digest *out)
 		{ key, len } };
 
 	digest_pieces(pieces, ARRAY_LEN(pieces), out);
+}
+
+int
+base64_decode(
+    const char *p, size_t len, char *out, size_t size, size_t *out_len)
+{
+	size_t padding = 0;
+	int n;
+
+	if (len == 0 || len % 4 != 0 || len / 4 * 3 > size)
+		return -EINVAL;
+	n = EVP_DecodeBlock(
+	    (unsigned char *)out, (const unsigned char *)p, (int)len);
+	if (n < 0)
+		return -EINVAL;
+	/* EVP_DecodeBlock() counts the padding as bytes. */
+	while (padding < 2 && p[len - 1 - padding] == '=')
+		padding++;
+	*out_len = (size_t)n - padding;
+	return 0;
 }
 
 void

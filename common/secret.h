@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/attr.h"
+
 enum { DIGEST_LEN = 32 };
 
 struct digest {
@@ -31,6 +33,13 @@ bool digest_equal(const struct digest *a, const struct digest *b);
 
 /* The digest of a client key, which is all that workers are given. */
 void digest_of_client_key(const char *key, size_t len, struct digest *out);
+
+/*
+ * Base64 with padding (RFC 4648 section 4), as Basic credentials come. 0 with
+ * *out_len, or -EINVAL for what is none or has no room in size bytes.
+ */
+int base64_decode(const char *p, size_t len, char *out, size_t size,
+    size_t *out_len) MUST_CHECK;
 
 /* Overwrites what the compiler would otherwise leave in place. */
 void secret_wipe(void *p, size_t len);

@@ -133,6 +133,8 @@ master_started(struct master *m)
 	m->state = MASTER_SERVING;
 	/* Orphans of an earlier master see by this that they may go. */
 	(void)atomic_fetch_add(&m->board->incarnation, 1);
+	atomic_store(&m->board->master.pid, (int32_t)getpid());
+	atomic_store(&m->board->master.started_ms, m->started_ms);
 	daemonize_ready(&m->ready);
 	notify(NOTIFY_READY);
 	upgrade_served(m);

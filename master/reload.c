@@ -347,6 +347,14 @@ summarise(struct reload *r)
 	    (clock_mono_us() - r->started_us) / 1000, buf_string(&r->summary));
 }
 
+/* Of this master, and of the daemon over its masters. */
+static void
+count(uint64_t *own, _Atomic uint64_t *all)
+{
+	(*own)++;
+	traffic_add(all, 1);
+}
+
 static void
 succeed(struct reload *r)
 {
@@ -359,7 +367,7 @@ succeed(struct reload *r)
 
 	r->committed_us = 0;
 	if (!first) {
-		r->ok++;
+		count(&r->ok, &m->board->master.reloads_ok);
 		notify(NOTIFY_READY);
 	}
 	finish(r, &outcome);
@@ -424,7 +432,7 @@ fail(struct reload *r, const char *text)
 		master_start_failed(m, text);
 		return;
 	}
-	r->failed++;
+	count(&r->failed, &m->board->master.reloads_failed);
 	log_failure(r, text);
 	follow(m, m->config);
 	finish(r, &outcome);

@@ -637,6 +637,8 @@ slot_reap(struct slot *s, int status, bool respawn)
 		s->backoff_ms = slot_backoff_ms(s->backoff_ms, early);
 	read_last_words(s);
 	log_obituary(s, status, respawn);
+	if (!s->leaving)
+		traffic_add(&s->setup->board->master.worker_deaths, 1);
 	hang_up(s);
 	s->pid = 0;
 	s->silent_ms = s->gone_ms = 0;

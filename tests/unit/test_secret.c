@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "common/secret.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -69,10 +70,39 @@ a_client_key_has_a_domain_of_its_own(void **state UNUSED)
 	assert_false(digest_equal(&key, &again));
 }
 
+static void
+base64_is_read_strictly(void **state UNUSED)
+{
+	static const struct {
+		const char *coded;
+		const char *plain; /* NULL: none */
+	} rows[] = {
+		{ "YTpi", "a:b" }, { "YTpiYw==", "a:bc" },
+		{ "YTpiY2Q=", "a:bcd" }, { "OnNlY3JldA==", ":secret" },
+		{ "", NULL }, { "YTp", NULL }, { "YTpi!", NULL },
+		{ "!!!!", NULL },
+		{ "YTpiYTpiYTpiYTpiYTpiYTpi", NULL }, /* no room */
+	};
+	char room[12];
+	size_t len;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		int rc = base64_decode(rows[i].coded, strlen(rows[i].coded),
+		    room, sizeof(room), &len);
+
+		assert_int_equal(rc, rows[i].plain == NULL ? -EINVAL : 0);
+		if (rows[i].plain == NULL)
+			continue;
+		assert_int_equal(len, strlen(rows[i].plain));
+		assert_memory_equal(room, rows[i].plain, len);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(base64_is_read_strictly),
 		cmocka_unit_test(digests_are_those_of_the_standard),
 		cmocka_unit_test(a_client_key_has_a_domain_of_its_own),
 	};

@@ -13,17 +13,6 @@
 
 enum { LINE_MAX_BYTES = 4096, WORD_MAX = 256 };
 
-/* Routes whose requests are nobody's business: probes and our own pages. */
-static bool
-is_logged(const struct exchange *x)
-{
-	const struct route_row *row = x->route.row;
-
-	return row == NULL ||
-	       (row->kind != ROUTE_HEALTH && row->kind != ROUTE_BANNER &&
-		   row->kind != ROUTE_PROBE);
-}
-
 /* A word of the line: visible ASCII without the escape and the quote. */
 static void
 put_word(struct buf *b, struct span s)
@@ -70,7 +59,7 @@ access_log_write(const struct exchange *x, const struct access_line *a)
 	struct buf b = BUF_INIT(LINE_MAX_BYTES);
 	int64_t us = clock_mono_us() - x->start_us;
 
-	if (x->worker->access_fd < 0 || !is_logged(x))
+	if (x->worker->access_fd < 0)
 		return;
 	put_time(&b);
 	buf_printf(&b, " %s ", x->request_id);

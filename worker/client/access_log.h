@@ -20,11 +20,13 @@ struct access_line {
 	const char *session;    /* where the session came from, or NULL */
 	const char *decision;   /* "hit", "new", "adopted", "moved", "none" */
 	unsigned attempts;
-	uint64_t bytes;  /* of the body of the answer */
-	int64_t ttft_us; /* from start to the first byte; -1: none */
+	enum provider_id provider; /* of the last attempt, if there was one */
+	uint64_t bytes;            /* of the body of the answer */
+	int64_t ttft_us;           /* from start to the first byte; -1: none */
+	int64_t added_us; /* from the whole request to the last attempt */
 };
 
-/* Does nothing where no access log is set or the route is not logged. */
+/* Does nothing where no access log is set. */
 void access_log_write(const struct exchange *x, const struct access_line *a);
 
 #endif

@@ -11,7 +11,7 @@
 #include "common/buf.h"
 #include "common/log.h"
 #include "common/state.h"
-#include "worker/client/access_log.h"
+#include "worker/client/account.h"
 #include "worker/client/respond.h"
 
 enum {
@@ -248,7 +248,7 @@ answer(struct exchange *x, struct buf *b, int rc)
 		log_error_e(rc != 0 ? rc : -ENOMEM, "cannot list models");
 		respond_error(x, RESPOND_INTERNAL, NULL);
 	} else {
-		access_log_write(
+		account_request(
 		    x, &(struct access_line){
 			   .status = 200, .bytes = b->len, .ttft_us = -1 });
 		exchange_answer(x, 200, &type, 1, b->data, b->len);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "common/buf.h"
-#include "worker/client/access_log.h"
+#include "worker/client/account.h"
 #include "worker/dialect/dialect.h"
 
 enum { BODY_MAX = 16 * 1024, HEADERS_MAX = 4 };
@@ -138,7 +138,7 @@ respond_error_line(struct exchange *x, enum respond_error error,
 	line.status = row->status;
 	line.code = row->code;
 	line.bytes = body.len;
-	access_log_write(x, &line);
+	account_request(x, &line);
 	/* The answer may end the life of x. */
 	exchange_answer(x, row->status, headers, n, body.data, body.len);
 	buf_fini(&body);

@@ -2,6 +2,7 @@
 #include "worker/client/serve.h"
 
 #include "build.h"
+#include "worker/admin/admin.h"
 #include "worker/client/client_auth.h"
 #include "worker/client/conn.h"
 #include "worker/client/models_list.h"
@@ -77,6 +78,10 @@ authenticate(struct exchange *x)
 enum serve_result
 serve_head(struct exchange *x)
 {
+	if (conn_of(x)->admin) {
+		admin_serve(x);
+		return SERVE_ANSWERED;
+	}
 	switch (route_match(&x->head, &x->route)) {
 	case ROUTE_MATCH:
 		break;
@@ -87,8 +92,6 @@ serve_head(struct exchange *x)
 	case ROUTE_UPGRADE:
 		return refuse(x, RESPOND_UPGRADE);
 	}
-	if (conn_of(x)->admin && x->route.row->kind != ROUTE_HEALTH)
-		return refuse(x, RESPOND_NOT_FOUND);
 	if (conn_of(x)->over_limit)
 		return refuse(x, RESPOND_OVERLOADED);
 	return x->route.row->needs_key ? authenticate(x) : SERVE_BODY;

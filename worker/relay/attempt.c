@@ -319,7 +319,9 @@ attempt_charge(struct attempt *a, const struct failure *f, int64_t *until_ms)
 	*until_ms = raise_word(a, &o, &note);
 	if (*until_ms == 0)
 		return o;
-	(void)atomic_fetch_add(&a->worker->slot->counters.cooldowns, 1);
+	traffic_add(&a->worker->slot->counters.cooldowns, 1);
+	traffic_add(
+	    &a->worker->slot->counters.traffic.cooldowns[note.reason], 1);
 	tell_master(a, false, o.account, &note, *until_ms);
 	log_notice("credential \"%s\" is out for %s for %.3f s: %s",
 	    a->credential, o.account ? "every model" : a->model,

@@ -10,7 +10,7 @@
 
 #include "common/alloc.h"
 #include "common/clock.h"
-#include "worker/client/access_log.h"
+#include "worker/client/account.h"
 #include "worker/relay/relay_core.h"
 
 enum { STATUS_CLIENT_GONE = 499 };
@@ -30,6 +30,7 @@ relay_new(struct exchange *x)
 	r->all = rs;
 	r->worker = x->worker;
 	r->x = x;
+	r->begun_us = clock_mono_us();
 	r->told_us = x->start_us;
 	buf_init(&r->held, RELAY_HOLD);
 	if (evtimer_assign(&r->timer, r->worker->base, on_timer, r) != 0) {
@@ -140,6 +141,8 @@ access_line_of(const struct relay *r, int status)
 		.decision =
 		    r->attempts > 0 ? pick_decision_name(r->decision) : NULL,
 		.attempts = r->attempts,
+		.provider = r->attempt.provider_id,
+		.added_us = r->attempt.start_us - r->begun_us,
 		.bytes = r->bytes,
 		.ttft_us = r->first_us != 0 ? r->first_us - r->x->start_us : -1,
 	};
@@ -169,7 +172,7 @@ relay_answer(struct relay *r, int status, const struct header *headers,
 	struct access_line line = access_line_of(r, status);
 
 	line.bytes = len;
-	access_log_write(r->x, &line);
+	account_request(r->x, &line);
 	exchange_answer(detach(r), status, headers, nheaders, body, len);
 }
 
@@ -178,7 +181,7 @@ relay_finish(struct relay *r)
 {
 	struct access_line line = access_line_of(r, told_status(r));
 
-	access_log_write(r->x, &line);
+	account_request(r->x, &line);
 	exchange_finish(detach(r));
 }
 
@@ -188,7 +191,7 @@ relay_break(struct relay *r)
 	struct access_line line = access_line_of(r, told_status(r));
 
 	line.code = "broken";
-	access_log_write(r->x, &line);
+	account_request(r->x, &line);
 	exchange_break(detach(r));
 }
 
@@ -324,7 +327,7 @@ relay_start(struct exchange *x)
 {
 	struct relay *r = relay_new(x);
 
-	(void)atomic_fetch_add(&x->worker->slot->counters.requests, 1);
+	traffic_add(&x->worker->slot->counters.requests, 1);
 	if (r == NULL) {
 		respond_error(x, RESPOND_OVERLOADED, NULL);
 		return;
@@ -363,6 +366,6 @@ relay_client_gone(struct relay *r)
 	else
 		relay_close_attempt(r, ATTEMPT_CLIENT_GONE, r->attempt.status);
 	line.code = has_all ? NULL : "client_gone";
-	access_log_write(r->x, &line);
+	account_request(r->x, &line);
 	(void)detach(r);
 }

@@ -143,6 +143,7 @@ struct relay {
 	int64_t first_us; /* when it got the first of them */
 
 	/* Clocks, of clock_mono_us(). */
+	int64_t begun_us; /* when the request was complete */
 	struct event timer;
 	int64_t armed_us; /* when it fires; 0: not set */
 	int64_t heard_us; /* last byte of the upstream's body */

@@ -60,6 +60,9 @@ relay_close_attempt(struct relay *r, enum attempt_end end, int status)
 	if (!r->trying)
 		return;
 	r->trying = false;
+	traffic_add(&r->worker->slot->counters.traffic
+			 .attempts[r->attempt.provider_id][end],
+	    1);
 	write_usage(r, end, status);
 	relay_why_ended(r, end, status, clock_mono_us() - r->attempt.start_us);
 	attempt_end(&r->attempt);

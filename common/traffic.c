@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#include "common/traffic.h"
+
+#include <stddef.h>
+
+#include "common/attr.h"
+
+static const int64_t bounds_us[TRAFFIC_BUCKETS - 1] = { 100, 250,
+	500,                                      /* below a millisecond */
+	1000, 2500, 5000, 10000, 25000, 50000,    /* a connection's time */
+	100000, 250000, 500000, 1000000, 2500000, /* a model's first word */
+	5000000, 10000000, 30000000, 60000000,    /* and its last */
+	120000000, 300000000 };
+
+static const uint16_t statuses[] = { 200, 201, 204, 400, 401, 402, 403, 404,
+	405, 408, 409, 413, 415, 422, 426, 429, 431, 499, 500, 501, 502, 503,
+	504, 505, 529 };
+
+_Static_assert(ARRAY_LEN(statuses) < TRAFFIC_STATUSES, "one more for others");
+
+void
+traffic_observe(struct traffic_histogram *h, int64_t us)
+{
+	unsigned int i = 0;
+
+	if (us < 0)
+		us = 0;
+	while (i < ARRAY_LEN(bounds_us) && us > bounds_us[i])
+		i++;
+	traffic_add(&h->buckets[i], 1);
+	traffic_add(&h->sum_us, (uint64_t)us);
+}
+
+int64_t
+traffic_bound_us(unsigned int bucket)
+{
+	return bucket < ARRAY_LEN(bounds_us) ? bounds_us[bucket] : -1;
+}
+
+unsigned int
+traffic_status_index(int status)
+{
+	for (unsigned int i = 0; i < ARRAY_LEN(statuses); i++) {
+		if (statuses[i] == status)
+			return i;
+	}
+	return ARRAY_LEN(statuses);
+}
+
+int
+traffic_status(unsigned int index)
+{
+	return index < ARRAY_LEN(statuses) ? statuses[index] : 0;
+}
