@@ -25,6 +25,7 @@ static const struct form forms[] = {
 	{ IPC_RELEASE, "RELEASE", sizeof(struct ipc_listener), false },
 	{ IPC_LOG_FD, "LOG_FD", sizeof(struct ipc_log), false },
 	{ IPC_WAKE, "WAKE", 0, false },
+	{ IPC_CLOSE_IDLE, "CLOSE_IDLE", 0, false },
 	{ IPC_NEED_REFRESH, "NEED_REFRESH", sizeof(struct ipc_refresh), false },
 };
 /* clang-format on */

@@ -31,7 +31,8 @@ enum { IPC_VERSION = 1 };
 	X(RELEASE, 7, "down")     /* struct ipc_listener: leave it again */    \
 	X(LOG_FD, 8, "down")      /* struct ipc_log and a descriptor */        \
 	X(WAKE, 9, "down")        /* something changed in `state` */           \
-	X(NEED_REFRESH, 10, "up") /* struct ipc_refresh */
+	X(NEED_REFRESH, 10, "up") /* struct ipc_refresh */                     \
+	X(CLOSE_IDLE, 11, "down") /* after DRAIN: waits for no next request */
 
 enum ipc_type {
 #define X(name, number, direction) IPC_##name = (number),

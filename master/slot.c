@@ -562,6 +562,13 @@ slot_drain(struct slot *s, int64_t within_ms)
 }
 
 void
+slot_close_idle(struct slot *s)
+{
+	if (s->state == SLOT_DRAINING)
+		send_message(s, IPC_CLOSE_IDLE, NULL, 0, -1);
+}
+
+void
 slot_wake(struct slot *s)
 {
 	/* Not queued: it reads `state` at its next request anyway. */

@@ -81,6 +81,9 @@ void slot_serve(struct slot *slot);
  */
 void slot_drain(struct slot *slot, int64_t within_ms);
 
+/* DRAINING: it need not wait for next requests on connections kept open. */
+void slot_close_idle(struct slot *slot);
+
 /* Any -> ENDING: TERM now, KILL when it does not listen. */
 void slot_end(struct slot *slot);
 

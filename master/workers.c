@@ -466,7 +466,14 @@ workers_drain(struct workers *w)
 void
 workers_stop(struct workers *w)
 {
+	struct generation *g;
+	unsigned i;
+
 	end_all(w, STOP_DRAIN_MS);
+	TAILQ_FOREACH (g, &w->generations, entry) {
+		for (i = 0; i < g->nslots; i++)
+			slot_close_idle(g->slots[i]);
+	}
 }
 
 static struct slot *

@@ -11,6 +11,7 @@
 #include "common/alloc.h"
 #include "common/handoff.h"
 #include "common/log.h"
+#include "worker/client/conn.h"
 #include "worker/listeners.h"
 
 enum {
@@ -40,6 +41,12 @@ static void
 on_drain(struct worker *w, struct ipc_message *m UNUSED)
 {
 	worker_drain(w);
+}
+
+static void
+on_close_idle(struct worker *w, struct ipc_message *m UNUSED)
+{
+	conns_close_idle(w->conns);
 }
 
 static void
@@ -92,6 +99,7 @@ static const struct {
 } handlers[] = {
 	{ IPC_START, on_start },
 	{ IPC_DRAIN, on_drain },
+	{ IPC_CLOSE_IDLE, on_close_idle },
 	{ IPC_ADOPT, on_adopt },
 	{ IPC_RELEASE, on_release },
 	{ IPC_LOG_FD, on_log_fd },

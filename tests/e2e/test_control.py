@@ -9,10 +9,11 @@ import signal
 import socket
 import stat
 import subprocess
+import time
 
 import pytest
 
-from harness import (CLAUDE, OPENAI, FAIRLEADCTL, merged, pool,
+from harness import (CLAUDE, OPENAI, FAIRLEADCTL, SLOW, merged, pool,
                      process_alive, read_events, wait_for)
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -241,6 +242,24 @@ def test_term_and_int_end_quickly(daemon, stub, number):
         daemon.kill(number)
         assert daemon.wait_exit(9) == 0
     wait_for(lambda: not any(map(process_alive, workers)), 3)
+
+
+def test_term_waits_for_no_idle_connection(daemon, stub):
+    """What goes on is finished, and then nothing is waited for."""
+    idle = daemon.client()
+    busy = daemon.client()
+    for client in (idle, busy):
+        assert client.post(OPENAI.path(), OPENAI.body("hi")).status == 200
+    stub.fault("pace", count=5, ms=100)
+    response = busy.open("POST", OPENAI.path(True),
+                         OPENAI.body("hi", stream=True))
+    daemon.kill(signal.SIGTERM)
+    assert OPENAI.complete(list(read_events(response)))
+    ended = time.monotonic()
+    assert daemon.wait_exit() == 0
+    assert time.monotonic() - ended < 2 * SLOW
+    for client in (idle, busy):
+        client.close()
 
 
 def test_drain_timeout_ends_what_does_not_finish(make_daemon, stub):

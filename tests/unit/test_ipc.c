@@ -52,6 +52,7 @@ static const struct {
 	{ IPC_RELEASE, sizeof(struct ipc_listener) },
 	{ IPC_LOG_FD, sizeof(struct ipc_log) },
 	{ IPC_WAKE, 0 },
+	{ IPC_CLOSE_IDLE, 0 },
 	{ IPC_NEED_REFRESH, sizeof(struct ipc_refresh) },
 };
 

@@ -43,6 +43,7 @@ struct conns {
 	struct event reaper;
 	size_t count;
 	size_t limit; /* this worker's share of limits.connections */
+	bool close_idle;
 };
 
 /* What a step leaves to do. */
@@ -596,6 +597,7 @@ next_request(struct conn *c)
 	}
 	c->in_next = 0;
 	c->state = CONN_IDLE;
+	c->kept = true;
 	set_deadline(c, config_of(c)->limits.idle_timeout_ms);
 	/* Many requests in one segment: others get their turn between them. */
 	return c->in_len > 0 ? next_turn(c) : STEP_ON;
@@ -610,7 +612,13 @@ step_flush(struct conn *c)
 	}
 	if (conn_queued(c) > 0)
 		return STEP_WAIT;
-	return c->closing ? linger(c) : next_request(c);
+	if (c->closing)
+		return linger(c);
+	if (!c->worker->conns->close_idle || c->in_len > c->in_next)
+		return next_request(c);
+	/* All that came was read, so no reset can overtake the answer. */
+	conn_close(c);
+	return STEP_WAIT;
 }
 
 static enum step
@@ -771,6 +779,29 @@ conns_free(struct conns *cs)
 	(void)event_del(&cs->reaper);
 	on_reaper(-1, 0, cs);
 	free(cs);
+}
+
+/* Whether it waits for a request that may never come. */
+static bool
+is_idle(const struct conn *c)
+{
+	char byte;
+
+	return c->state == CONN_IDLE && c->kept && c->in_len == 0 &&
+	       recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0;
+}
+
+void
+conns_close_idle(struct conns *cs)
+{
+	struct conn *c, *next;
+
+	cs->close_idle = true;
+	for (c = TAILQ_FIRST(&cs->live); c != NULL; c = next) {
+		next = TAILQ_NEXT(c, link);
+		if (is_idle(c))
+			conn_close(c);
+	}
 }
 
 size_t

@@ -53,6 +53,7 @@ struct conn {
 	bool closing;    /* close when the current answer is out */
 	bool over_limit; /* beyond limits.connections: answers 503 */
 	bool admin;      /* came in on admin-listen */
+	bool kept;       /* a request on it was answered */
 
 	/* The open answer. */
 	bool chunked;
@@ -82,6 +83,11 @@ struct conns *conns_new(struct worker *w);
 /* Closes everything at once. */
 void conns_free(struct conns *cs);
 size_t conns_count(const struct conns *cs);
+/*
+ * Closes, now and from now on, what is kept open for a next request of which
+ * nothing has come: the daemon is about to end.
+ */
+void conns_close_idle(struct conns *cs);
 
 /* Takes over an accepted descriptor, non-blocking; admin: of admin-listen. */
 void conn_open(struct worker *w, int fd, bool admin);
