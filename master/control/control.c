@@ -200,6 +200,19 @@ tell_upgraded(struct control_client *c, const char *failure)
 	control_answer(c, answer);
 }
 
+bool
+control_is_quiet(struct control *control)
+{
+	const struct control_client *c;
+
+	(void)event_del(control->readable);
+	TAILQ_FOREACH (c, &control->clients, entry) {
+		if (c->state == CLIENT_READING || c->state == CLIENT_ANSWERED)
+			return false;
+	}
+	return true;
+}
+
 void
 control_upgraded(struct control *control, const char *failure)
 {

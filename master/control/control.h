@@ -9,6 +9,7 @@
 #ifndef FL_MASTER_CONTROL_CONTROL_H
 #define FL_MASTER_CONTROL_CONTROL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <cjson/cJSON.h>
@@ -82,6 +83,12 @@ void control_wait_for_reload(struct control_client *client);
 
 /* Answers by control_upgraded(), perhaps in the program that comes next. */
 void control_wait_for_upgrade(struct control_client *client);
+
+/*
+ * Before an exec: takes no new client until control_upgraded(), and says
+ * whether those that are there have their answers.
+ */
+bool control_is_quiet(struct control *control);
 
 /* The upgrade is done, or failed and why, to all who wait for it. */
 void control_upgraded(struct control *control, const char *failure);

@@ -23,7 +23,12 @@
 #include "master/upgrade/probe.h"
 #include "master/workers.h"
 
-enum { ARGS_MAX = 16, WHY_MAX = 64 * 1024 };
+enum {
+	ARGS_MAX = 16,
+	WHY_MAX = 64 * 1024,
+	QUIET_LOOK_MS = 10,
+	CLIENT_LOOKS = 50
+};
 
 /* What the new program is asked before it is trusted. */
 enum question { ASK_LAYOUTS, ASK_CONFIG, QUESTIONS };
@@ -32,9 +37,12 @@ struct upgrade {
 	struct master *master;
 	enum question question;
 	struct probe *probe; /* NULL: none is under way */
+	struct event *quiet; /* looks whether there is something to await */
+	int looks;           /* while there were only clients */
 };
 
 static void ask(struct upgrade *u, enum question question);
+static void on_quiet(evutil_socket_t fd, short what, void *arg);
 
 struct upgrade *
 upgrade_new(struct master *master)
@@ -42,6 +50,9 @@ upgrade_new(struct master *master)
 	struct upgrade *u = xcalloc(1, sizeof(*u));
 
 	u->master = master;
+	u->quiet = evtimer_new(master->base, on_quiet, u);
+	if (u->quiet == NULL)
+		fatalx("out of memory");
 	return u;
 }
 
@@ -51,13 +62,8 @@ upgrade_free(struct upgrade *u)
 	if (u == NULL)
 		return;
 	probe_free(u->probe);
+	event_free(u->quiet);
 	free(u);
-}
-
-bool
-upgrade_is_under_way(const struct upgrade *u)
-{
-	return u->probe != NULL;
 }
 
 static void
@@ -65,6 +71,7 @@ fail(struct upgrade *u, const char *why)
 {
 	probe_free(u->probe);
 	u->probe = NULL;
+	(void)evtimer_del(u->quiet);
 	log_error("upgrade failed, fairlead " FAIRLEAD_VERSION
 		  " serves on: %.*s",
 	    (int)strcspn(why, "\n"), why);
@@ -169,6 +176,29 @@ replace(struct upgrade *u)
 	replace_with(m, describe(m), own);
 }
 
+/*
+ * A reload that began meanwhile has its end, and clients of the control socket
+ * their answers, unless they take too long.
+ */
+static void
+replace_when_quiet(struct upgrade *u)
+{
+	const struct timeval soon = { 0, QUIET_LOOK_MS * 1000 };
+	struct master *m = u->master;
+
+	if (!reload_is_busy(m->reload) &&
+	    (control_is_quiet(m->control) || ++u->looks > CLIENT_LOOKS))
+		replace(u);
+	else
+		(void)evtimer_add(u->quiet, &soon);
+}
+
+static void
+on_quiet(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	replace_when_quiet(arg);
+}
+
 /* ---- before it */
 
 static void
@@ -192,7 +222,7 @@ take_answer(struct upgrade *u, int status, const char *text)
 	else if (u->question + 1 < QUESTIONS)
 		ask(u, u->question + 1);
 	else
-		replace(u);
+		replace_when_quiet(u);
 	buf_fini(&why);
 }
 
@@ -230,10 +260,9 @@ upgrade_begin(struct upgrade *u, struct buf *why)
 		buf_puts(why, "an upgrade is under way");
 	else if (m->state != MASTER_SERVING)
 		buf_puts(why, "the daemon is starting or ending");
-	else if (reload_is_busy(m->reload))
-		buf_puts(why, "a reload is under way");
 	if (why->len > 0)
 		return -EBUSY;
+	u->looks = 0;
 	ask(u, ASK_LAYOUTS);
 	return 0;
 }

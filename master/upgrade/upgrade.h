@@ -13,7 +13,6 @@
 #ifndef FL_MASTER_UPGRADE_UPGRADE_H
 #define FL_MASTER_UPGRADE_UPGRADE_H
 
-#include <stdbool.h>
 #include <sys/types.h>
 
 #include <cjson/cJSON.h>
@@ -36,8 +35,6 @@ int upgrade_begin(struct upgrade *upgrade, struct buf *why) MUST_CHECK;
 
 /* Gives up what is not past the exec: the daemon is ending. */
 void upgrade_abort(struct upgrade *upgrade);
-
-bool upgrade_is_under_way(const struct upgrade *upgrade);
 
 /* A child that is no worker has ended. */
 void upgrade_child_ended(struct upgrade *upgrade, pid_t pid, int wait_status);

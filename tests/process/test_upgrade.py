@@ -250,6 +250,23 @@ def test_worker_of_the_old_program_dies_meanwhile(installed, stub):
     daemon.settled_workers(2)
 
 
+def test_reload_right_after_an_upgrade_was_asked_for(installed, stub):
+    """It is done first, or the upgrade is as good as one."""
+    daemon, _ = installed
+    before = daemon.status()
+    daemon.kill(signal.SIGUSR2)
+    daemon.with_config(limits={"header-timeout": "13s"})
+    daemon.kill(signal.SIGHUP)
+
+    def done() -> bool:
+        return daemon.log_count("upgraded from fairlead") == 1
+
+    wait_for(done, 15)
+    assert daemon.status()["generation"] > before["generation"]
+    assert daemon.ctl("reload", "--dry-run")["settings"] == []
+    assert daemon.ask(OPENAI, "hi").status == 200
+
+
 def test_stop_right_after_an_upgrade(installed):
     daemon, _ = installed
     with socket.socket(socket.AF_UNIX) as sock:
