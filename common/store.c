@@ -18,6 +18,8 @@
 
 enum {
 	STORE_READERS = 4096,
+	STORE_SCHEMA_FIRST = 1,
+	SCHEMA_DIFFERS = MDB_LAST_ERRCODE - 1000, /* none of LMDB's */
 	STORE_TRIES = 3,
 	STORE_NEARLY_FULL = 128 << 10, /* what the largest write may lack */
 	STORE_ROOM = 4 << 20,
@@ -96,6 +98,7 @@ static const struct {
 	{ MDB_BAD_TXN, EINVAL },
 	{ MDB_BAD_VALSIZE, ENAMETOOLONG },
 	{ MDB_BAD_DBI, EBADMSG },
+	{ SCHEMA_DIFFERS, EPROTONOSUPPORT },
 };
 
 static size_t map_bytes_for_test[STORE_MAX];
@@ -229,6 +232,56 @@ open_tables(struct store *store, bool create)
 	return mdb_txn_commit(txn);
 }
 
+/*
+ * The schema is a record of the table that every layout has. One without is
+ * of the first, from before it was written down; a new environment has none.
+ */
+static const char schema_key[8] = "schema";
+
+static int
+read_schema(struct store *store)
+{
+	MDB_val key = { sizeof(schema_key), (void *)(uintptr_t)schema_key };
+	MDB_val value;
+	MDB_txn *txn;
+	MDB_dbi meta;
+	int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+
+	if (rc != 0)
+		return rc;
+	store->schema = STORE_SCHEMA;
+	rc = mdb_dbi_open(txn, "meta", 0, &meta);
+	if (rc == 0) {
+		rc = mdb_get(txn, meta, &key, &value);
+		if (rc == MDB_NOTFOUND)
+			store->schema = STORE_SCHEMA_FIRST;
+		else if (rc == 0 && value.mv_size >= sizeof(store->schema))
+			memcpy(&store->schema, value.mv_data,
+			    sizeof(store->schema));
+	}
+	mdb_txn_abort(txn);
+	return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static int
+write_schema(struct store *store)
+{
+	const uint32_t schema[2] = { STORE_SCHEMA, 0 };
+	MDB_val key = { sizeof(schema_key), (void *)(uintptr_t)schema_key };
+	MDB_val value = { sizeof(schema), (void *)(uintptr_t)schema };
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(store->env, NULL, 0, &txn);
+
+	if (rc != 0)
+		return rc;
+	/* One is the table "meta" in every environment. */
+	rc = mdb_put(txn, store->tables[STATE_META], &key, &value, 0);
+	if (rc == 0)
+		return mdb_txn_commit(txn);
+	mdb_txn_abort(txn);
+	return rc;
+}
+
 /* MDB's return code; nothing is left open on failure. */
 static int
 open_env(struct store *store, const char *path, bool create)
@@ -246,11 +299,18 @@ open_env(struct store *store, const char *path, bool create)
 	(void)mdb_env_set_mapsize(
 	    store->env, map_bytes != 0 ? map_bytes : row->map_bytes);
 	rc = mdb_env_open(store->env, path, flags, 0600);
+	if (rc == 0)
+		rc = read_schema(store);
+	if (rc == 0 && store->schema != STORE_SCHEMA)
+		rc = SCHEMA_DIFFERS;
 	/* Only a new environment takes LMDB's lock here, which is free then. */
 	if (rc == 0)
 		rc = open_tables(store, false);
-	if (rc == MDB_NOTFOUND && create)
+	if (rc == MDB_NOTFOUND && create) {
 		rc = open_tables(store, true);
+		if (rc == 0)
+			rc = write_schema(store);
+	}
 	if (rc != 0) {
 		mdb_env_close(store->env);
 		store->env = NULL;
@@ -266,23 +326,29 @@ init(struct store *store, enum store_kind kind)
 	store->dir_fd = -1;
 }
 
+/* Nothing is changed of what another program will want as it was. */
 static int
 open_marked(struct store *store, const char *path)
 {
-	int rc;
+	int rc =
+	    syncs(store->kind) ? 0 : check_mark(store->dir_fd, store->boot_id);
 
-	if (!syncs(store->kind)) {
-		rc = check_mark(store->dir_fd, store->boot_id);
-		if (rc == 0)
-			rc = write_mark(store->dir_fd, store->boot_id, "open");
-		if (rc != 0)
-			return rc;
-	}
-	rc = store_errno(open_env(store, path, true));
+	if (rc != 0)
+		return rc;
+	rc = open_env(store, path, true);
+	if (rc == SCHEMA_DIFFERS)
+		return STORE_OTHER;
+	rc = store_errno(rc);
 	if (rc == -EBADMSG)
 		return STORE_STALE;
-	if (rc == 0)
+	if (rc == 0 && !syncs(store->kind))
+		rc = write_mark(store->dir_fd, store->boot_id, "open");
+	if (rc == 0) {
 		store_check_readers(store);
+	} else if (store->env != NULL) {
+		mdb_env_close(store->env);
+		store->env = NULL;
+	}
 	return rc;
 }
 

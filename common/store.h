@@ -31,6 +31,7 @@ struct store {
 	MDB_dbi tables[8];
 	int dir_fd;       /* of its directory; -1 in a worker */
 	char boot_id[40]; /* of the master that opened it */
+	uint32_t schema;  /* that was found; STORE_SCHEMA when it is open */
 	bool read_only;
 	bool reading; /* between store_read() and store_read_end() */
 };
@@ -52,14 +53,16 @@ enum bindings_table {
 enum ledger_table { LEDGER_META, LEDGER_REFRESH, LEDGER_USAGE };
 
 enum {
-	STORE_STALE = 1 /* of another boot and not closed clean, or damaged */
+	STORE_STALE = 1, /* of another boot and not closed clean, or damaged */
+	STORE_OTHER = 2  /* of another schema, which store->schema tells */
 };
 
 /*
  * The master's way in: makes directory and tables where they are absent; the
  * state directory itself must be there. 0; STORE_STALE with nothing open:
- * call store_discard() and open again; or negative errno. Not for an
- * environment that this process has open already: closing either one would
+ * call store_discard() and open again; STORE_OTHER with nothing open or
+ * changed: it belongs to an older or newer program; or negative errno. Not for
+ * an environment that this process has open already: closing either one would
  * drop the locks of both.
  */
 int store_open_master(struct store *store, enum store_kind kind,

@@ -2,6 +2,7 @@
 #include "master/start.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -165,7 +166,12 @@ open_store(struct master *m, struct store *store, enum store_kind kind,
 		if (rc == 0)
 			rc = store_open_master(store, kind, dir, m->boot_id);
 	}
-	if (rc != 0)
+	if (rc == STORE_OTHER)
+		buf_printf(why,
+		    "%s/%s has schema %" PRIu32 " and this program knows %d: "
+		    "use the program that wrote it, or move it out of the way",
+		    dir, store_name(kind), store->schema, STORE_SCHEMA);
+	else if (rc != 0)
 		buf_printf(why, "cannot open %s/%s: %s", dir, store_name(kind),
 		    rc > 0 ? "damaged" : strerror(-rc));
 	return rc > 0 ? -EIO : rc;

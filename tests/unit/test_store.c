@@ -198,6 +198,62 @@ damaged_environment_is_stale_and_can_be_discarded(void **state UNUSED)
 }
 
 static void
+put_schema(uint32_t schema)
+{
+	const uint32_t value[2] = { schema, 0 };
+	MDB_val k = { 8, (void *)(uintptr_t) "schema\0" };
+	MDB_val v = { sizeof(value), (void *)(uintptr_t)value };
+	struct store store;
+	MDB_txn *txn;
+
+	assert_int_equal(
+	    store_open_master(&store, STORE_LEDGER, scratch.dir, BOOT_A), 0);
+	assert_int_equal(store.schema, STORE_SCHEMA);
+	assert_int_equal(write_key(&store, "kept"), 0);
+	assert_int_equal(store_write(&store, &txn), 0);
+	if (schema != 0)
+		assert_int_equal(
+		    mdb_put(txn, store.tables[LEDGER_META], &k, &v, 0), 0);
+	else
+		assert_int_equal(
+		    mdb_del(txn, store.tables[LEDGER_META], &k, NULL), 0);
+	assert_int_equal(store_commit(txn), 0);
+	store_close(&store, true);
+}
+
+static void
+another_schema_is_told_and_left_alone(void **state UNUSED)
+{
+	const uint32_t schemas[] = { STORE_SCHEMA + 1, 99 };
+	struct store store;
+	size_t i;
+
+	put_schema(schemas[0]);
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(store_open_master(
+				     &store, STORE_LEDGER, scratch.dir, BOOT_A),
+		    STORE_OTHER);
+		assert_int_equal(store.schema, schemas[0]);
+		assert_null(store.env);
+	}
+	assert_int_equal(store_open_worker(&store, STORE_LEDGER, scratch.dir),
+	    -EPROTONOSUPPORT);
+}
+
+static void
+without_a_schema_it_is_the_first(void **state UNUSED)
+{
+	struct store store;
+
+	put_schema(0);
+	assert_int_equal(
+	    store_open_master(&store, STORE_LEDGER, scratch.dir, BOOT_A),
+	    STORE_SCHEMA == 1 ? 0 : STORE_OTHER);
+	assert_int_equal(has_key(&store, "kept"), 0);
+	store_close(&store, true);
+}
+
+static void
 missing_state_directory_is_told(void **state UNUSED)
 {
 	struct store store;
@@ -426,6 +482,8 @@ main(void)
 		TEST(what_was_not_closed_clean_is_stale_after_another_boot),
 		TEST(environment_without_a_mark_is_stale),
 		TEST(damaged_environment_is_stale_and_can_be_discarded),
+		TEST(another_schema_is_told_and_left_alone),
+		TEST(without_a_schema_it_is_the_first),
 		TEST(missing_state_directory_is_told),
 		TEST(worker_reads_what_the_master_writes),
 		TEST(full_map_is_no_space_and_leaves_what_is_there),
