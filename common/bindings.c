@@ -717,6 +717,53 @@ bindings_each(
 	return walk(&w, txn);
 }
 
+/* Until the page is full; the cursor then stands at what comes next. */
+static int
+walk_page(struct walk *w, struct bindings_page *page)
+{
+	MDB_val k = { .mv_size = BINDING_KEY_LEN, .mv_data = page->begin };
+	MDB_cursor_op op = MDB_SET_RANGE;
+	struct binding_key key = { .prompt_cache = false };
+	struct binding b;
+	bool full = false;
+	size_t looked = 0;
+	MDB_val v;
+	int rc;
+
+	for (page->more = false;; op = MDB_NEXT) {
+		rc = mdb_cursor_get(w->cursor, &k, &v, op);
+		if (rc != 0)
+			return rc == MDB_NOTFOUND ? 0 : store_errno(rc);
+		if (k.mv_size != BINDING_KEY_LEN)
+			continue;
+		if (full || looked++ == page->most)
+			break;
+		if (!binding_decode(&v, &b) || b.expires_ms <= w->now_ms)
+			continue;
+		memcpy(key.bytes, k.mv_data, BINDING_KEY_LEN);
+		full = w->fn(w->ctx, &key, &b) != 0;
+	}
+	memcpy(page->begin, k.mv_data, BINDING_KEY_LEN);
+	page->more = true;
+	return 0;
+}
+
+int
+bindings_each_in(struct store *s, MDB_txn *txn, int64_t now_ms,
+    struct bindings_page *page, binding_fn *fn, void *ctx)
+{
+	struct walk w = { .s = s, .now_ms = now_ms, .fn = fn, .ctx = ctx };
+	int rc;
+
+	rc = store_errno(
+	    mdb_cursor_open(txn, s->tables[BINDINGS_BINDING], &w.cursor));
+	if (rc < 0)
+		return rc;
+	rc = walk_page(&w, page);
+	mdb_cursor_close(w.cursor);
+	return rc;
+}
+
 int
 bindings_of_session(struct store *s, MDB_txn *txn,
     const struct binding_key *key, int64_t now_ms, binding_fn *fn, void *ctx)

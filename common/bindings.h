@@ -161,6 +161,20 @@ int bindings_each(
     struct store *s, MDB_txn *txn, int64_t now_ms, binding_fn *fn, void *ctx);
 
 /*
+ * A part of that walk, so that nobody is kept waiting by a million of them. It
+ * begins with the first key that is not less than `begin`, looks at most at
+ * `most` records, live or not, and ends early when fn returns non-zero, which
+ * is no failure. more: there is more, from the key that is then in `begin`.
+ */
+struct bindings_page {
+	uint8_t begin[BINDING_KEY_LEN];
+	size_t most;
+	bool more;
+};
+int bindings_each_in(struct store *s, MDB_txn *txn, int64_t now_ms,
+    struct bindings_page *page, binding_fn *fn, void *ctx) MUST_CHECK;
+
+/*
  * The live bindings of a session, whatever the model of the key; of the
  * session it is a second id of, where it is one. fn returns non-zero to stop.
  */

@@ -221,11 +221,17 @@ run_models(struct control_client *client, struct master *m,
 
 static void
 run_sessions(struct control_client *client, struct master *m,
-    const struct control_request *request UNUSED)
+    const struct control_request *request)
 {
-	cJSON *answer = cJSON_CreateObject();
+	struct sessions_query query;
+	cJSON *answer;
 
-	sessions_describe(m, answer);
+	if (!sessions_query_read(&query, request->args, request->nargs)) {
+		control_refuse(client, "\"sessions\" takes other arguments");
+		return;
+	}
+	answer = cJSON_CreateObject();
+	sessions_list(m, &query, answer);
 	control_answer(client, answer);
 }
 
@@ -377,7 +383,7 @@ const struct control_verb control_verbs[] = {
 	{ "reload", 0, 1, run_reload },
 	{ "reopen", 0, 0, run_reopen },
 	{ "session", 1, 1, run_session },
-	{ "sessions", 0, 0, run_sessions },
+	{ "sessions", 0, CONTROL_ARGS_MAX, run_sessions },
 	{ "status", 0, 0, run_status },
 	{ "stop", 0, 0, run_stop },
 	{ "top", 0, 0, run_unavailable },

@@ -13,16 +13,14 @@
 #include <cjson/cJSON.h>
 
 #include "common/attr.h"
+#include "common/bindings.h"
 #include "master/credential/name_map.h"
 
 struct master;
 struct registry_set;
 
-enum {
-	SESSIONS_LISTED_MAX = 10000,
-	/* Beyond, counting takes too long to be done in passing. */
-	SESSIONS_COUNT_QUICK = 50000
-};
+/* Beyond, counting takes too long to be done in passing. */
+enum { SESSIONS_COUNT_QUICK = 50000 };
 
 /* How many live bindings there are, and on which credentials. */
 struct sessions {
@@ -52,14 +50,32 @@ int64_t sessions_of_credential(void *sessions, const char *id);
 int64_t sessions_moved_by(struct master *m, const struct registry_set *set);
 
 /*
- * Adds "total", "by_credential" and "sessions", the latter with at most
- * SESSIONS_LISTED_MAX rows.
+ * Which sessions are asked for, and which page of them: filters are NULL or
+ * what has to be equal, source what it has to begin with.
  */
-void sessions_describe(struct master *m, cJSON *answer);
+struct sessions_query {
+	const char *credential, *source, *model;
+	int64_t limit; /* rows of this page */
+	uint8_t begin[BINDING_KEY_LEN];
+	const char *limit_text, *after_text; /* private */
+};
+
+/* From "name=value"; false if one of them makes no sense. Borrows them. */
+bool sessions_query_read(
+    struct sessions_query *q, const char *const *args, size_t nargs) MUST_CHECK;
+
+/*
+ * Adds a page: "sessions"; "total" and "by_credential", of this page alone;
+ * and "next", where the next one begins, or null. A page is as long as can be
+ * read in a few milliseconds, and ends with the last row that was asked for.
+ */
+void sessions_list(
+    struct master *m, const struct sessions_query *query, cJSON *answer);
 
 /*
  * Adds the bindings of a session to an array: id is its key as shown, or the
- * beginning of it, or its shortened id. How many there are.
+ * beginning of it, its id as the client sends it, with its prefix, or, among
+ * no more than SESSIONS_COUNT_QUICK, its shortened id. How many there are.
  */
 size_t sessions_find(struct master *m, const char *id, cJSON *rows);
 
@@ -69,7 +85,10 @@ enum {
 	SESSIONS_BUSY = 3
 };
 
-/* Removes the bindings of one session, of all its models. */
+/*
+ * Removes the bindings of one session, of all its models; where it is told by
+ * its whole id, those of every client that has one of that id.
+ */
 int sessions_unbind(struct master *m, const char *id) MUST_CHECK;
 
 #endif

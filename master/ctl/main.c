@@ -13,6 +13,7 @@
 #include "common/alloc.h"
 #include "common/config.h"
 #include "master/ctl/client.h"
+#include "master/ctl/pages.h"
 #include "master/ctl/show.h"
 
 /* Where it is when the configuration does not say, or cannot be read. */
@@ -26,18 +27,23 @@ enum {
 	CTL_NOT_RUNNING = 3
 };
 
-enum { ANSWER_MAX = 256 << 20, ARGS_MAX = 2, ANSWER_S = 30, LONG_S = 120 };
+enum { ANSWER_MAX = 256 << 20, ARGS_MAX = 5, ANSWER_S = 30, LONG_S = 120 };
 
 struct verb {
 	const char *name;
 	const char *usage; /* of its arguments */
 	size_t min_args, max_args;
-	/* The words an argument may be, joined by "|"; NULL: any. */
+	/*
+	 * The words an argument may be, joined by "|"; one that ends in "=" is
+	 * followed by a value. NULL: any.
+	 */
 	const char *words[ARGS_MAX];
 	int timeout_s;
-	show_fn *show;
+	show_fn *show; /* NULL: it is asked for in pages */
 	const char *text;
 };
+
+#define FILTERS "credential=|source=|model=|limit=|after="
 
 static const struct verb verbs[] = {
 	{ "status", "", 0, 0, { 0 }, ANSWER_S, show_status,
@@ -49,10 +55,13 @@ static const struct verb verbs[] = {
 	    "show one, or change its state" },
 	{ "models", "", 0, 0, { 0 }, ANSWER_S, show_models,
 	    "the models that are served" },
-	{ "sessions", "", 0, 0, { 0 }, ANSWER_S, show_sessions,
-	    "the sessions that are bound" },
+	{ "sessions",
+	    " [credential=ID] [source=TEXT] [model=NAME] [limit=N] "
+	    "[after=KEY]",
+	    0, 5, { FILTERS, FILTERS, FILTERS, FILTERS, FILTERS }, ANSWER_S,
+	    NULL, "the sessions that are bound" },
 	{ "session", " ID", 1, 1, { 0 }, ANSWER_S, show_session,
-	    "one session, by its key or shortened id" },
+	    "one session, by its key or id" },
 	{ "unbind", " session|credential ID", 2, 2,
 	    { "session|credential", NULL }, ANSWER_S, show_nothing,
 	    "forget bindings" },
@@ -118,7 +127,9 @@ is_one_of(const char *words, const char *word)
 
 	for (; *words != '\0'; words += n + (words[n] == '|')) {
 		n = strcspn(words, "|");
-		if (n == len && strncmp(words, word, n) == 0)
+		if (len < n || strncmp(words, word, n) != 0)
+			continue;
+		if (words[n - 1] == '=' ? len > n : len == n)
 			return true;
 	}
 	return false;
@@ -140,6 +151,14 @@ arguments_fit(const struct call *call)
 	return true;
 }
 
+static int
+usage_of(const struct verb *verb)
+{
+	(void)fprintf(
+	    stderr, "usage: fairleadctl %s%s\n", verb->name, verb->usage);
+	return CTL_USAGE;
+}
+
 /* CTL_DONE, or what to end with after what was said. */
 static int
 parse_verb(struct call *call, int argc, char **argv)
@@ -158,9 +177,7 @@ parse_verb(struct call *call, int argc, char **argv)
 	call->args = argv + 1;
 	call->nargs = (size_t)argc - 1;
 	if (!arguments_fit(call)) {
-		(void)fprintf(stderr, "usage: fairleadctl %s%s\n",
-		    call->verb->name, call->verb->usage);
-		return CTL_USAGE;
+		return usage_of(call->verb);
 	}
 	return CTL_DONE;
 }
@@ -260,6 +277,31 @@ show(const struct call *call, const cJSON *answer, struct buf *text)
 }
 
 static int
+run_pages(const struct call *call)
+{
+	const struct pages_ask ask = {
+		.socket = call->socket,
+		.timeout_s = call->verb->timeout_s,
+		.args = call->args,
+		.nargs = call->nargs,
+		.json = call->json,
+	};
+	cJSON *refusal;
+	int rc = pages_sessions(&ask, &refusal);
+
+	if (rc == PAGES_USAGE)
+		return usage_of(call->verb);
+	if (rc == PAGES_REFUSED)
+		rc = fail(call, CTL_FAILED,
+		    cJSON_GetStringValue(
+			cJSON_GetObjectItem(refusal, "error")));
+	else if (rc != 0)
+		rc = fail_to_ask(call, rc);
+	cJSON_Delete(refusal);
+	return rc;
+}
+
+static int
 run(struct call *call)
 {
 	struct buf text = BUF_INIT(ANSWER_MAX);
@@ -268,6 +310,8 @@ run(struct call *call)
 
 	if (call->socket == NULL)
 		call->socket = find_socket();
+	if (call->verb->show == NULL)
+		return run_pages(call);
 	rc = client_ask(call->socket, call->verb->name, call->args, call->nargs,
 	    call->verb->timeout_s, &text, &answer);
 	rc = rc == 0 ? show(call, answer, &text) : fail_to_ask(call, rc);

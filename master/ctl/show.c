@@ -9,7 +9,13 @@
 #include "master/ctl/table.h"
 
 /* An id is what other verbs ask for: it is the last thing to be cut. */
-enum { VALUE_MAX = 64 * 1024, KEY_SHOWN = 12, ID_SHOWN = 56, SHOWN = 8 };
+enum {
+	VALUE_MAX = 64 * 1024,
+	KEY_SHOWN = 12,
+	ID_SHOWN = 56,
+	ID_BESIDE = 20, /* where the id is not what the table is about */
+	SHOWN = 8
+};
 
 static const struct table_column worker_columns[] = {
 	{ .title = "WORKER", .field = "slot", .right = true },
@@ -55,7 +61,7 @@ static const struct table_column session_columns[] = {
 	{ .title = "KEY", .field = "key", .write = write_key },
 	{ .title = "SESSION", .field = "session" },
 	{ .title = "MODEL", .field = "model", .cut_to = SHOWN },
-	{ .title = "CREDENTIAL", .field = "credential", .cut_to = ID_SHOWN },
+	{ .title = "CREDENTIAL", .field = "credential", .cut_to = ID_BESIDE },
 	{ .title = "AGE",
 	    .field = "age_s",
 	    .write = table_write_seconds,
@@ -191,8 +197,10 @@ show_sessions(const cJSON *answer)
 	if (listed > 0)
 		(void)putchar('\n');
 	show_session(answer);
-	if (number(answer, "total") > listed)
-		(void)printf("(the first %d are shown)\n", listed);
+	if (member(answer, "next") != NULL &&
+	    !cJSON_IsNull(member(answer, "next")))
+		(void)printf("(%d are shown; the rest with after=%s)\n", listed,
+		    string(answer, "next"));
 }
 
 static void

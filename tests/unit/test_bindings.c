@@ -806,6 +806,44 @@ walk_sees_the_live_in_key_order(void **state UNUSED)
 	store_read_end(&store);
 }
 
+static int
+see_two(void *ctx, const struct binding_key *key UNUSED,
+    const struct binding *b UNUSED)
+{
+	size_t *seen = ctx;
+
+	return ++*seen % 2 == 0;
+}
+
+static void
+walk_in_pages_sees_each_once(void **state UNUSED)
+{
+	struct bindings_page page = { .most = 3 };
+	size_t seen = 0, looks = 0;
+	MDB_txn *txn;
+
+	bind_many(0, 4);
+	now_ms += HOUR + HOUR / 16;
+	bind_many(10, 17);
+	assert_int_equal(store_read(&store, &txn), 0);
+	do {
+		assert_int_equal(bindings_each_in(&store, txn, now_ms, &page,
+				     see_two, &seen),
+		    0);
+		looks++;
+		assert_true(seen <= 2 * looks);
+	} while (page.more);
+	assert_int_equal(seen, 7);
+	assert_true(looks >= 4 && looks <= 11);
+	/* Nothing to look at, and nothing behind the last. */
+	memset(page.begin, 0xff, sizeof(page.begin));
+	assert_int_equal(
+	    bindings_each_in(&store, txn, now_ms, &page, see_two, &seen), 0);
+	assert_false(page.more);
+	assert_int_equal(seen, 7);
+	store_read_end(&store);
+}
+
 static void
 record_of_an_unknown_version_counts_as_none(void **state UNUSED)
 {
@@ -977,6 +1015,7 @@ main(void)
 		TEST(beyond_the_limit_those_idle_longest_go),
 		TEST(eviction_takes_whole_groups),
 		TEST(walk_sees_the_live_in_key_order),
+		TEST(walk_in_pages_sees_each_once),
 		TEST(record_of_an_unknown_version_counts_as_none),
 		TEST(full_map_is_told_and_the_sweep_makes_room),
 		TEST(nobody_waits_for_a_stopped_writer),
