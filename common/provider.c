@@ -3,6 +3,10 @@
 
 #include <strings.h>
 
+#define MINUTES(n) ((n)*INT64_C(60) * 1000)
+#define HOURS(n)   MINUTES((n)*60)
+#define DAYS(n)    HOURS((n)*24)
+
 #define GEMINI_PATHS(root)                                                     \
 	[OPERATION_GENERATE] = root "/%s:generateContent",                     \
 	[OPERATION_STREAM_GENERATE] = root "/%s:streamGenerateContent",        \
@@ -19,6 +23,11 @@ static const struct provider providers[PROVIDER_MAX] = {
 		.style_key = AUTH_STYLE_X_API_KEY,
 		.style_oauth = AUTH_STYLE_BEARER,
 		.oauth_beta = "oauth-2025-04-20",
+		.oauth = {
+			"https://platform.claude.com/v1/oauth/token",
+			"9d1c250a-e61b-44d9-88ed-5944d1962f5e",
+			NULL, OAUTH_JSON, HOURS(4),
+		},
 		.paths = {
 			[OPERATION_MESSAGES] = "/v1/messages",
 			[OPERATION_COUNT_TOKENS] = "/v1/messages/count_tokens",
@@ -34,6 +43,11 @@ static const struct provider providers[PROVIDER_MAX] = {
 		.dialects = DIALECT_BIT(DIALECT_RESPONSES),
 		.style_key = AUTH_STYLE_BEARER,
 		.style_oauth = AUTH_STYLE_BEARER,
+		.oauth = {
+			"https://auth.openai.com/oauth/token",
+			"app_EMoamEEZ73f0CkXaXp7hrann",
+			"openid profile email", OAUTH_FORM, DAYS(5),
+		},
 		.paths = {
 			[OPERATION_RESPONSES] = "/responses",
 			[OPERATION_COMPACT] = "/responses/compact",
@@ -49,6 +63,10 @@ static const struct provider providers[PROVIDER_MAX] = {
 		.dialects = DIALECT_BIT(DIALECT_GEMINI),
 		.style_key = AUTH_STYLE_X_GOOG_API_KEY,
 		.style_oauth = AUTH_STYLE_BEARER,
+		.oauth = {
+			"https://oauth2.googleapis.com/token",
+			NULL, NULL, OAUTH_FORM, MINUTES(5),
+		},
 		.paths = { GEMINI_PATHS("/v1beta/models") },
 		.listing = "/v1beta/models?pageSize=1000",
 	},
@@ -61,6 +79,10 @@ static const struct provider providers[PROVIDER_MAX] = {
 		.dialects = DIALECT_BIT(DIALECT_GEMINI),
 		.style_key = AUTH_STYLE_X_GOOG_API_KEY,
 		.style_oauth = AUTH_STYLE_BEARER,
+		.oauth = {
+			"https://oauth2.googleapis.com/token",
+			NULL, NULL, OAUTH_FORM, MINUTES(5),
+		},
 		.paths = { GEMINI_PATHS("/v1/publishers/google/models") },
 	},
 	[PROVIDER_COMPAT] = {
@@ -80,6 +102,36 @@ static const struct provider providers[PROVIDER_MAX] = {
 			[OPERATION_COMPACT] = "/responses/compact",
 		},
 		.listing = "/models",
+	},
+	[PROVIDER_KIMI] = {
+		.id = PROVIDER_KIMI,
+		.name = "kimi",
+		.base_key = "https://api.kimi.com/coding/v1",
+		.base_oauth = "https://api.kimi.com/coding/v1",
+		.dialects = DIALECT_BIT(DIALECT_OPENAI),
+		.style_key = AUTH_STYLE_BEARER,
+		.style_oauth = AUTH_STYLE_BEARER,
+		.oauth = {
+			"https://auth.kimi.com/api/oauth/token",
+			"17e5f671-d194-4dfb-9706-5516cb48c098",
+			NULL, OAUTH_FORM, MINUTES(5),
+		},
+		.paths = { [OPERATION_CHAT] = "/chat/completions" },
+	},
+	[PROVIDER_XAI] = {
+		.id = PROVIDER_XAI,
+		.name = "xai",
+		.base_key = "https://api.x.ai/v1",
+		.base_oauth = "https://api.x.ai/v1",
+		.dialects = DIALECT_BIT(DIALECT_OPENAI) |
+			    DIALECT_BIT(DIALECT_RESPONSES),
+		.style_key = AUTH_STYLE_BEARER,
+		.style_oauth = AUTH_STYLE_BEARER,
+		.oauth = { NULL, NULL, NULL, OAUTH_FORM, MINUTES(5) },
+		.paths = {
+			[OPERATION_CHAT] = "/chat/completions",
+			[OPERATION_RESPONSES] = "/responses",
+		},
 	},
 };
 

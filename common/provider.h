@@ -42,7 +42,9 @@ enum provider_id {
 	PROVIDER_CODEX,
 	PROVIDER_GEMINI,
 	PROVIDER_VERTEX,
-	PROVIDER_COMPAT,
+	PROVIDER_COMPAT, /* from here on no section of API keys of its own */
+	PROVIDER_KIMI,
+	PROVIDER_XAI,
 	PROVIDER_MAX
 };
 
@@ -55,16 +57,31 @@ enum auth_style {
 	AUTH_STYLE_X_GOOG_API_KEY
 };
 
+enum oauth_encoding { OAUTH_FORM, OAUTH_JSON };
+
+/*
+ * How a token is refreshed (RFC 6749 section 6), where neither the file nor
+ * the configuration says otherwise. NULL: not known.
+ */
+struct provider_oauth {
+	const char *token_endpoint;
+	const char *client_id; /* of the installed application, public */
+	const char *scope;
+	enum oauth_encoding encoding;
+	int64_t lead_ms; /* before the token expires */
+};
+
 struct provider {
 	enum provider_id id;
 	const char *name;       /* "claude"; the type of files */
-	const char *section;    /* key of the configuration */
+	const char *section;    /* key of the configuration, or NULL */
 	const char *base_key;   /* default base URL with an API key */
 	const char *base_oauth; /* default base URL with a token */
 	uint8_t dialects;       /* DIALECT_BIT of what it always speaks */
 	enum auth_style style_key;
 	enum auth_style style_oauth;
 	const char *oauth_beta; /* joined to anthropic-beta, or NULL */
+	struct provider_oauth oauth;
 	const char *paths[OPERATION_MAX]; /* %s: model; NULL: not served */
 	const char *listing; /* path of the list of models, or NULL */
 };

@@ -20,6 +20,8 @@ static const char *const owners[PROVIDER_MAX] = {
 	[PROVIDER_CODEX] = "openai",
 	[PROVIDER_GEMINI] = "google",
 	[PROVIDER_VERTEX] = "google",
+	[PROVIDER_KIMI] = "moonshot",
+	[PROVIDER_XAI] = "xai",
 };
 
 void
