@@ -246,6 +246,12 @@ unsigned config_diff(const struct config *old, const struct config *new,
 	const char *new_value),
     void *ctx);
 
+/*
+ * Whether a URL may be a token endpoint: https, or plain http to a loopback
+ * address, because refresh tokens travel there.
+ */
+bool config_endpoint_is_safe(const char *url);
+
 /* The effects of a change of that setting, by its key; 0 if unknown. */
 unsigned config_effect_of(const char *key);
 

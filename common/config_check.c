@@ -323,15 +323,14 @@ http_host(const char *url)
 	return (struct span){ host, strnlen(host, len) };
 }
 
-/* Refresh tokens travel there: in the clear only on this machine. */
-static bool
-endpoint_is_safe(const char *url)
+bool
+config_endpoint_is_safe(const char *url)
 {
 	struct address address;
 	struct span host;
 	char text[80];
 
-	if (*url == '\0' || strncmp(url, "https://", 8) == 0)
+	if (strncmp(url, "https://", 8) == 0)
 		return true;
 	if (strncmp(url, "http://", 7) != 0)
 		return false;
@@ -352,7 +351,9 @@ check_oauth(struct config_loader *l, struct config *c, const config_t *parsed)
 	int id;
 
 	for (id = 0; id < PROVIDER_MAX; id++) {
-		if (!endpoint_is_safe(c->oauth[id].token_endpoint))
+		const char *endpoint = c->oauth[id].token_endpoint;
+
+		if (*endpoint != '\0' && !config_endpoint_is_safe(endpoint))
 			config_error(l, at(parsed, "oauth"),
 			    "\"oauth.%s.token-endpoint\" must be https, or "
 			    "http on loopback",

@@ -6,8 +6,11 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include <openssl/bio.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 
 #include "common/attr.h"
 #include "common/log.h"
@@ -140,4 +143,48 @@ random_bytes(void *p, size_t len)
 {
 	if (getrandom(p, len, 0) != (ssize_t)len)
 		fatalx("cannot read random bytes");
+}
+
+static int
+refuse_password(
+    char *buf UNUSED, int size UNUSED, int writing UNUSED, void *ctx UNUSED)
+{
+	return -1;
+}
+
+static EVP_PKEY *
+read_rsa_key(const char *pem)
+{
+	BIO *bio = BIO_new_mem_buf(pem, -1);
+	EVP_PKEY *key = NULL;
+
+	if (bio == NULL)
+		return NULL;
+	/* Without a callback an encrypted key would ask the terminal. */
+	key = PEM_read_bio_PrivateKey(bio, NULL, refuse_password, NULL);
+	BIO_free(bio);
+	if (key != NULL && EVP_PKEY_is_a(key, "RSA") != 1) {
+		EVP_PKEY_free(key);
+		key = NULL;
+	}
+	return key;
+}
+
+int
+sign_rs256(const char *pem, const void *data, size_t data_len,
+    uint8_t sig[SIGNATURE_MAX], size_t *len)
+{
+	EVP_PKEY *key = read_rsa_key(pem);
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	bool done;
+
+	*len = SIGNATURE_MAX;
+	done = key != NULL && ctx != NULL &&
+	       EVP_DigestSignInit_ex(
+		   ctx, NULL, "SHA256", NULL, NULL, key, NULL) == 1 &&
+	       EVP_DigestSign(ctx, sig, len, data, data_len) == 1;
+	EVP_MD_CTX_free(ctx);
+	EVP_PKEY_free(key);
+	ERR_clear_error();
+	return done ? 0 : -EINVAL;
 }

@@ -41,6 +41,14 @@ void digest_of_client_key(const char *key, size_t len, struct digest *out);
 int base64_decode(const char *p, size_t len, char *out, size_t size,
     size_t *out_len) MUST_CHECK;
 
+ * Signs with an RSA private key in PEM, as RS256 (RFC 7518 section 3.3). 0
+ * and the signature in sig, its length in *len; -EINVAL for a key that is
+ * none, or whose signatures are longer than SIGNATURE_MAX.
+ */
+enum { SIGNATURE_MAX = 1024 };
+int sign_rs256(const char *pem, const void *data, size_t data_len,
+    uint8_t sig[SIGNATURE_MAX], size_t *len);
+
 /* Overwrites what the compiler would otherwise leave in place. */
 void secret_wipe(void *p, size_t len);
 

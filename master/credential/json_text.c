@@ -224,3 +224,15 @@ json_set_member(const char *text, size_t len, const char *key,
 		return -EINVAL;
 	return 0;
 }
+
+const char *
+json_member_text(
+    const char *text, size_t len, const char *key, size_t *value_len)
+{
+	struct members m;
+
+	if (find_member(text, text + len, key, &m) < 0 || m.value == NULL)
+		return NULL;
+	*value_len = (size_t)(m.value_end - m.value);
+	return m.value;
+}

@@ -33,4 +33,11 @@ int json_parse(
 int json_set_member(const char *text, size_t len, const char *key,
     const char *value, struct buf *out) MUST_CHECK;
 
+/*
+ * The text of a member's value within the text of an object, which is known
+ * to be JSON; NULL if there is none of that name.
+ */
+const char *json_member_text(
+    const char *text, size_t len, const char *key, size_t *value_len);
+
 #endif

@@ -1,22 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* The claims of a JSON Web Token; see jwt.h. */
+/* JSON Web Tokens, read and made; see jwt.h. */
 #include "master/credential/jwt.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/alloc.h"
 #include "common/attr.h"
+#include "common/buf.h"
+#include "common/secret.h"
 #include "master/credential/json_text.h"
 
-/* base64url (RFC 4648 section 5), padding or not; -1 for what is none. */
+/* base64url (RFC 4648 section 5). */
+static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+			     "abcdefghijklmnopqrstuvwxyz"
+			     "0123456789-_";
+
+/* -1 for what is none. */
 static int
 digit(char c)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				     "abcdefghijklmnopqrstuvwxyz"
-				     "0123456789-_";
 	const char *at = c != '\0' ? strchr(digits, c) : NULL;
 
 	return at != NULL ? (int)(at - digits) : -1;
@@ -69,4 +74,61 @@ jwt_claims(const char *token)
 		return NULL;
 	}
 	return claims;
+}
+
+/* Without padding, as tokens have it. */
+static void
+encode(struct buf *out, const void *data, size_t len)
+{
+	const uint8_t *p = data;
+	uint32_t bits = 0;
+	unsigned nbits = 0;
+	size_t i;
+
+	for (i = 0; i < len; i++) {
+		bits = bits << 8 | p[i];
+		for (nbits += 8; nbits >= 6; nbits -= 6)
+			buf_putc(out, digits[bits >> (nbits - 6) & 63]);
+	}
+	if (nbits > 0)
+		buf_putc(out, digits[bits << (6 - nbits) & 63]);
+}
+
+static void
+encode_header(struct buf *out, const char *key_id)
+{
+	struct buf json = BUF_INIT(4096);
+
+	buf_puts(&json, "{\"alg\":\"RS256\",\"typ\":\"JWT\"");
+	if (key_id != NULL) {
+		buf_puts(&json, ",\"kid\":");
+		buf_json_string(&json, key_id, strlen(key_id));
+	}
+	buf_putc(&json, '}');
+	encode(out, json.data, json.len);
+	buf_fini(&json);
+}
+
+int
+jwt_sign(const char *claims, const char *key_id, const char *pem, char **out)
+{
+	struct buf token = BUF_INIT(64 * 1024);
+	uint8_t sig[SIGNATURE_MAX];
+	size_t len;
+	int rc;
+
+	encode_header(&token, key_id);
+	buf_putc(&token, '.');
+	encode(&token, claims, strlen(claims));
+	rc = sign_rs256(pem, token.data, token.len, sig, &len);
+	if (rc == 0) {
+		buf_putc(&token, '.');
+		encode(&token, sig, len);
+		rc = token.failed ? -EINVAL : 0;
+	}
+	if (rc == 0)
+		*out = xstrdup(buf_string(&token));
+	secret_wipe(token.data, token.len);
+	buf_fini(&token);
+	return rc;
 }
