@@ -96,9 +96,9 @@ struct state_credential {
 	uint32_t account_id;    /* chatgpt-account-id, or "" */
 	uint32_t prefix;
 	uint32_t headers, nheaders; /* offset of struct state_header[] */
-	uint32_t models, nmodels; /* offset of struct state_model[], by hash */
-	uint32_t errors, nerrors; /* offset of struct state_error_rule[] */
-	uint32_t reserved[2];
+	uint32_t models, nmodels;  /* offset of struct state_model[], by hash */
+	uint32_t errors, nerrors;  /* offset of struct state_error_rule[] */
+	int64_t refresh_barred_ms; /* its token is not refreshed before; 0 */
 };
 
 struct state_member {

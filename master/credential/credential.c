@@ -24,7 +24,11 @@ static const struct {
 	{ PROVIDER_CODEX, "free", "codex-free" },
 	{ PROVIDER_GEMINI, "", "gemini" },
 	{ PROVIDER_VERTEX, "", "vertex" },
+	{ PROVIDER_KIMI, "", "kimi" },
+	{ PROVIDER_XAI, "", "xai" },
 };
+
+const char credential_no_token[] = "it has no access token yet";
 
 const char *
 credential_catalog(enum provider_id provider, const char *plan)
@@ -77,6 +81,37 @@ credential_ref(struct credential *c)
 {
 	c->refs++;
 	return c;
+}
+
+struct credential *
+credential_with_token(
+    const struct credential *c, const char *token, int64_t expires_ms)
+{
+	struct credential *copy = xmalloc(sizeof(*copy));
+
+	*copy = *c;
+	copy->refs = 1;
+	copy->id = xstrdup(c->id);
+	copy->label = xstrdup(c->label);
+	copy->provider_name = xstrdup(c->provider_name);
+	copy->base_url = xstrdup(c->base_url);
+	copy->proxy_url = xstrdup(c->proxy_url);
+	copy->secret = xstrdup(token);
+	copy->account_id = xstrdup(c->account_id);
+	copy->prefix = xstrdup(c->prefix);
+	copy->catalog = xstrdup(c->catalog);
+	copy->headers = (struct header_rules){ 0 };
+	copy->models = (struct model_rules){ 0 };
+	copy->aliases = (struct model_rules){ 0 };
+	copy->excluded = (struct str_list){ 0 };
+	header_rules_copy(&copy->headers, &c->headers);
+	model_rules_copy(&copy->models, &c->models);
+	model_rules_copy(&copy->aliases, &c->aliases);
+	str_list_copy(&copy->excluded, &c->excluded);
+	copy->expires_ms = expires_ms;
+	if (copy->fault == credential_no_token)
+		copy->fault = NULL;
+	return copy;
 }
 
 static void

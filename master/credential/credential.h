@@ -30,12 +30,19 @@ struct credential {
 	const char *fault; /* why it cannot serve at all, static; or NULL */
 
 	bool disabled;    /* its file or its section says so */
-	bool refreshable; /* has a refresh token, which is not kept here */
+	bool refreshable; /* has a refresh token or a service account, which
+			   * are not kept here */
+	bool signs;       /* a service account: its tokens are in no file */
 	int priority;
 	int weight;
 	int request_retry; /* -1: inherit */
 	enum tristate disable_cooling;
 	int64_t expires_ms; /* of the token, Unix time; 0: unknown or never */
+	int64_t last_refresh_ms;     /* likewise */
+	int64_t refresh_interval_ms; /* as its file asks for; 0: not said */
+	struct digest refresh_token;
+	struct digest identity; /* of its file but for `disabled`; what a final
+				 * refusal is remembered under */
 
 	char *base_url;   /* without a trailing slash; may be "" */
 	char *proxy_url;  /* as written; may be "" */
@@ -51,10 +58,18 @@ struct credential {
 	struct error_rules errors;  /* of its section */
 };
 
+/* The fault of one that lacks nothing but an access token. */
+extern const char credential_no_token[];
+
 /* One reference, every string "", and what the provider says of `auth`. */
 struct credential *credential_new(
     const struct provider *provider, enum auth_kind auth, const char *id);
 struct credential *credential_ref(struct credential *c);
+
+/* A copy with another access token that expires then (Unix time). */
+struct credential *credential_with_token(
+    const struct credential *c, const char *token, int64_t expires_ms);
+
 void credential_unref(struct credential *c);
 
 /* Replaces a string of a credential under construction; NULL means "". */

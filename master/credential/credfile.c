@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -22,7 +23,13 @@
 #include "master/credential/jwt.h"
 #include "master/credential/time_text.h"
 
-enum { WEIGHT_MAX = 1000000, RETRY_MAX = 100, NAME_LEN_MAX = 255 };
+enum {
+	WEIGHT_MAX = 1000000,
+	RETRY_MAX = 100,
+	NAME_LEN_MAX = 255,
+	INTERVAL_MAX_S = 366 * 24 * 3600,
+	EDIT_TRIES = 4
+};
 
 static const char suffix[] = ".json";
 
@@ -45,6 +52,12 @@ static const struct {
 /* In the order in which they are looked for. */
 static const char *const expiry_keys[] = { "expired", "expire", "expires_at",
 	"expiresAt", "expiry", "expires" };
+
+static const char *const last_refresh_keys[] = { "last_refresh", "lastRefresh",
+	"last_refreshed_at", "lastRefreshedAt" };
+
+static const char *const interval_keys[] = { "refresh_interval_seconds",
+	"refreshIntervalSeconds", "refresh_interval", "refreshInterval" };
 
 struct reader {
 	const cJSON *file;
@@ -356,30 +369,57 @@ read_aliases(struct reader *r)
 	}
 }
 
+/* The first of these members that is a time. */
 static bool
-expiry_in(const cJSON *object, int64_t *expires_ms)
+time_in(const cJSON *object, const char *const *keys, size_t n, int64_t *ms)
 {
 	const cJSON *item;
 	size_t i;
 
-	for (i = 0; i < ARRAY_LEN(expiry_keys); i++) {
-		item = cJSON_GetObjectItemCaseSensitive(object, expiry_keys[i]);
+	for (i = 0; i < n; i++) {
+		item = cJSON_GetObjectItemCaseSensitive(object, keys[i]);
 		if (cJSON_IsNumber(item)) {
-			*expires_ms = time_from_number(item->valuedouble);
+			*ms = time_from_number(item->valuedouble);
 			return true;
 		}
 		if (cJSON_IsString(item) &&
-		    time_from_text(item->valuestring, expires_ms) == 0)
+		    time_from_text(item->valuestring, ms) == 0)
 			return true;
 	}
 	return false;
 }
 
-static void
-read_expiry(struct reader *r)
+static int64_t
+interval_of(const cJSON *item)
 {
-	if (!expiry_in(r->file, &r->c->expires_ms))
-		(void)expiry_in(r->token, &r->c->expires_ms);
+	int64_t ms = 0;
+
+	if (cJSON_IsNumber(item) && item->valuedouble > 0 &&
+	    item->valuedouble < INTERVAL_MAX_S)
+		ms = (int64_t)(item->valuedouble * 1000);
+	else if (cJSON_IsString(item) &&
+		 str_to_duration_ms(item->valuestring, &ms) < 0)
+		ms = 0;
+	return ms > 0 ? ms : 0;
+}
+
+/* What a refresh goes by. */
+static void
+read_times(struct reader *r)
+{
+	struct credential *c = r->c;
+	size_t i;
+
+	if (!time_in(
+		r->file, expiry_keys, ARRAY_LEN(expiry_keys), &c->expires_ms))
+		(void)time_in(r->token, expiry_keys, ARRAY_LEN(expiry_keys),
+		    &c->expires_ms);
+	(void)time_in(r->file, last_refresh_keys, ARRAY_LEN(last_refresh_keys),
+	    &c->last_refresh_ms);
+	for (i = 0; i < ARRAY_LEN(interval_keys) && c->refresh_interval_ms == 0;
+	     i++)
+		c->refresh_interval_ms =
+		    interval_of(member(r->file, interval_keys[i]));
 }
 
 /* 0, or -EINVAL: requests must not go where nobody meant them to. */
@@ -406,6 +446,7 @@ read_secret(struct reader *r)
 {
 	const char *token = token_string(r, "access_token");
 	AUTO_FREE char *secret = NULL;
+	struct span refresh;
 
 	if (r->c->auth == AUTH_API_KEY)
 		token = string_of(r->file, "api_key");
@@ -417,7 +458,12 @@ read_secret(struct reader *r)
 	}
 	credential_set(&r->c->secret, secret);
 	secret_wipe(secret, strlen(secret));
-	r->c->refreshable = *token_string(r, "refresh_token") != '\0';
+	refresh = span_trim(span_of(token_string(r, "refresh_token")));
+	digest_of(refresh.p, refresh.len, &r->c->refresh_token);
+	r->c->refreshable = refresh.len > 0;
+	r->c->signs = !r->c->refreshable && r->c->auth == AUTH_OAUTH &&
+		      cJSON_IsObject(member(r->file, "service_account"));
+	r->c->refreshable = r->c->refreshable || r->c->signs;
 	return 0;
 }
 
@@ -440,18 +486,50 @@ read_codex(struct reader *r)
 	cJSON_Delete(claims);
 }
 
+static bool
+is_label(const char *s)
+{
+	return *s != '\0' &&
+	       s[strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-.:")] == '\0';
+}
+
+/* A service account says by project and place where it is served. */
+static void
+read_vertex(struct reader *r)
+{
+	const char *project = string_of(r->file, "project_id");
+	const char *place = string_of(r->file, "location");
+	bool global;
+	AUTO_FREE char *url = NULL;
+
+	if (*project == '\0')
+		project = string_of(r->file, "project");
+	if (*project == '\0')
+		project =
+		    string_of(member(r->file, "service_account"), "project_id");
+	if (*place == '\0')
+		place = "us-central1";
+	if (!r->c->signs || *r->c->base_url != '\0' || !is_label(project) ||
+	    !is_label(place))
+		return;
+	global = strcmp(place, "global") == 0;
+	url = xasprintf("https://%s%saiplatform.googleapis.com"
+			"/v1/projects/%s/locations/%s",
+	    global ? "" : place, global ? "" : "-", project, place);
+	credential_set(&r->c->base_url, url);
+}
+
 static void
 find_fault(struct reader *r)
 {
 	struct credential *c = r->c;
 
-	if (cJSON_IsObject(member(r->file, "service_account")) &&
-	    *c->secret == '\0')
-		c->fault = "a service account has no token yet";
+	if (*c->base_url == '\0')
+		c->fault = "it has no base_url";
+	else if (*c->secret == '\0' && c->refreshable)
+		c->fault = credential_no_token;
 	else if (*c->secret == '\0')
 		c->fault = "it has no access token";
-	else if (*c->base_url == '\0')
-		c->fault = "it has no base_url";
 }
 
 static void
@@ -485,9 +563,11 @@ read_members(struct reader *r)
 	read_headers(r);
 	read_excluded(r);
 	read_aliases(r);
-	read_expiry(r);
+	read_times(r);
 	if (r->c->provider->id == PROVIDER_CODEX)
 		read_codex(r);
+	if (r->c->provider->id == PROVIDER_VERTEX)
+		read_vertex(r);
 	find_fault(r);
 	return 0;
 }
@@ -546,6 +626,20 @@ read_file(struct reader *r, const char *name, struct credential **out)
 	return rc;
 }
 
+/* Of all of the text but the value of `disabled`. */
+static void
+digest_identity(const char *text, size_t len, struct digest *out)
+{
+	struct digest_stream *s = digest_stream_new();
+	size_t cut_len = 0;
+	const char *cut = json_member_text(text, len, "disabled", &cut_len);
+	size_t head = cut != NULL ? (size_t)(cut - text) : len;
+
+	digest_stream_add(s, text, head);
+	digest_stream_add(s, text + head + cut_len, len - head - cut_len);
+	digest_stream_end(s, out);
+}
+
 int
 credfile_parse(const char *name, const char *text, size_t len,
     struct credential **out, struct buf *why)
@@ -562,28 +656,25 @@ credfile_parse(const char *name, const char *text, size_t len,
 	}
 	r.file = file;
 	rc = read_file(&r, name, out);
+	if (rc == 0)
+		digest_identity(text, len, &(*out)->identity);
 	cJSON_Delete(file);
 	return rc;
 }
 
-static int
-write_disabled(const char *dir, const char *name, bool disabled,
-    const struct buf *old, struct buf *text)
+void
+credfile_wipe(struct buf *text)
 {
-	int rc;
-
-	rc = json_set_member(
-	    old->data, old->len, "disabled", disabled ? "true" : "false", text);
-	if (rc < 0)
-		return rc;
-	return atomic_file_replace(dir, name, text->data, text->len);
+	if (text->data != NULL)
+		secret_wipe(text->data, text->cap);
+	buf_fini(text);
 }
 
-int
-credfile_set_disabled(
-    const char *dir, const char *name, bool disabled, struct buf *text)
+static int
+edit_once(const char *dir, const char *name, credfile_edit_fn *edit, void *ctx,
+    struct buf *text)
 {
-	struct buf old = BUF_INIT(2 * CREDFILE_BYTES_MAX);
+	struct buf was = BUF_INIT(2 * CREDFILE_BYTES_MAX);
 	AUTO_CLOSE int dirfd = -1;
 	struct stat st;
 	int rc;
@@ -591,11 +682,43 @@ credfile_set_disabled(
 	dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dirfd < 0)
 		return -errno;
-	rc = credfile_read(dirfd, name, &old, &st);
+	rc = credfile_read(dirfd, name, &was, &st);
 	if (rc == 0)
-		rc = write_disabled(dir, name, disabled, &old, text);
-	if (old.data != NULL)
-		secret_wipe(old.data, old.len);
-	buf_fini(&old);
+		rc = edit(ctx, &was, text);
+	if (rc == 0)
+		rc = atomic_file_replace(dir, name, &was, text);
+	credfile_wipe(&was);
 	return rc;
+}
+
+int
+credfile_edit(const char *dir, const char *name, credfile_edit_fn *edit,
+    void *ctx, struct buf *text)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	int rc = -EAGAIN;
+
+	(void)pthread_mutex_lock(&lock);
+	for (int tries = 0; rc == -EAGAIN && tries < EDIT_TRIES; tries++) {
+		buf_clear(text);
+		rc = edit_once(dir, name, edit, ctx, text);
+	}
+	(void)pthread_mutex_unlock(&lock);
+	return rc;
+}
+
+static int
+set_disabled(void *ctx, const struct buf *was, struct buf *now)
+{
+	const bool *disabled = ctx;
+
+	return json_set_member(
+	    was->data, was->len, "disabled", *disabled ? "true" : "false", now);
+}
+
+int
+credfile_set_disabled(
+    const char *dir, const char *name, bool disabled, struct buf *text)
+{
+	return credfile_edit(dir, name, set_disabled, &disabled, text);
 }

@@ -46,10 +46,24 @@ int credfile_parse(const char *name, const char *text, size_t len,
     struct credential **out, struct buf *why) MUST_CHECK;
 
 /*
- * Writes `disabled` into a file (see atomic_file.h); all other bytes stay.
- * 0, and *text is what the file holds now; or negative errno, and then the
- * file is as it was.
+ * Makes the new text of a file from its old one. 0; a positive outcome of the
+ * caller's or a negative errno, and then nothing is written.
  */
+typedef int credfile_edit_fn(void *ctx, const struct buf *was, struct buf *now);
+
+/*
+ * Reads a file, has it edited and replaces it (see atomic_file.h), once more
+ * if somebody else has changed it meanwhile. One edit at a time, from any
+ * thread. 0, and *text is what the file holds now; what `edit` said; or
+ * negative errno. Unless it is 0 the file is as it was.
+ */
+int credfile_edit(const char *dir, const char *name, credfile_edit_fn *edit,
+    void *ctx, struct buf *text) MUST_CHECK;
+
+/* Empties a buffer that held the text of one, and wipes it. */
+void credfile_wipe(struct buf *text);
+
+/* Writes `disabled` into a file; all other bytes stay. As credfile_edit(). */
 int credfile_set_disabled(const char *dir, const char *name, bool disabled,
     struct buf *text) MUST_CHECK;
 

@@ -90,6 +90,22 @@ entry_hold(struct entry *e, bool held)
 		e->flags |= STATE_DISABLED;
 }
 
+void
+entry_note_refresh(struct entry *e, const struct refresh_note *note)
+{
+	e->note = *note;
+	e->noted = true;
+	if (note->dead && e->fault == NULL)
+		e->fault = "it needs a new login";
+}
+
+void
+entry_inherit_note(struct entry *e, const struct entry *old)
+{
+	if (!e->noted && digest_equal(&e->secret, &old->secret))
+		entry_note_refresh(e, &old->note);
+}
+
 struct entry *
 entry_new(struct credential *cred, const struct config *config,
     const struct proxy_env *env, const struct catalog *catalog, bool held)
@@ -349,6 +365,7 @@ entry_record_make(const struct entry *e, struct entry_record *record)
 			.priority = c->priority,
 			.weight = c->weight,
 			.request_retry = c->request_retry,
+			.refresh_barred_ms = e->note.barred_ms,
 		},
 		.id = e->id,
 		.label = c->label,

@@ -21,6 +21,14 @@
 
 struct path;
 
+struct refresh_note {
+	/* No refresh is begun before (clock_now_ms()); 0: whenever. */
+	int64_t barred_ms;
+	bool needs_login; /* its refresh was refused for good */
+	bool dead;        /* and so is its access token */
+	char error[96];   /* of the last refresh, for people; or "" */
+};
+
 struct entry {
 	char *id; /* first: the key of maps */
 
@@ -35,6 +43,11 @@ struct entry {
 	bool held;            /* disabled by hand, where no file can say so */
 	struct digest secret; /* of key or token */
 	struct digest target; /* of where requests go, apart from a token */
+
+	/* What the refresher says of its token; see entry_note_refresh(). */
+	struct refresh_note note;
+	bool noted;              /* the note is not its predecessor's */
+	int64_t next_refresh_ms; /* Unix time; 0: none. For people only */
 
 	/* Where it stands. */
 	uint32_t slot; /* BOARD_NONE: it has no place */
@@ -57,6 +70,13 @@ struct entry *entry_new(struct credential *cred, const struct config *config,
 
 /* Before it is published: whether it is disabled by hand. */
 void entry_hold(struct entry *e, bool held);
+
+/*
+ * Before it is published: what is known of its refreshes. One that is not
+ * told inherits what its predecessor knew of the same token.
+ */
+void entry_note_refresh(struct entry *e, const struct refresh_note *note);
+void entry_inherit_note(struct entry *e, const struct entry *old);
 
 /* As it stands in `state`, with its place, and nothing that is not there. */
 struct entry *entry_from_record(const struct state_credential *record);

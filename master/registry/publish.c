@@ -295,6 +295,8 @@ place(struct publisher *p, struct publish_change *c)
 	} else {
 		return;
 	}
+	if (!clean)
+		entry_inherit_note(e, old);
 	if (clean) {
 		e->incarnation = next_incarnation(p, e->slot);
 		board_cell_reset(
@@ -715,6 +717,12 @@ const struct name_map *
 publisher_routes(const struct publisher *p)
 {
 	return &p->routes.map;
+}
+
+struct entry *
+publisher_at(const struct publisher *p, uint32_t slot)
+{
+	return slot < BOARD_CREDENTIALS ? p->by_slot[slot] : NULL;
 }
 
 struct board *

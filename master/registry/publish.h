@@ -6,7 +6,8 @@
  *
  * Who keeps what, when an entry is replaced by one of the same id: slot,
  * epoch and the cells of models it still serves, always. Incarnation and
- * words only if both are enabled; what was disabled starts clean. A `fresh`
+ * words, and what is known of the refreshes of the same token, only if both
+ * are enabled; what was disabled starts clean. A `fresh`
  * change, one that was deleted in between, inherits nothing.
  */
 #ifndef FL_MASTER_REGISTRY_PUBLISH_H
@@ -61,6 +62,9 @@ int publisher_reset(struct publisher *p, struct entry *e) MUST_CHECK;
 /* struct entry, published or only read back; struct route. Not to be kept. */
 const struct name_map *publisher_entries(const struct publisher *p);
 const struct name_map *publisher_routes(const struct publisher *p);
+/* The entry at a slot of the board, or NULL. */
+struct entry *publisher_at(const struct publisher *p, uint32_t slot);
+
 struct board *publisher_board(const struct publisher *p);
 
 #endif

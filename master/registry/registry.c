@@ -145,6 +145,25 @@ make_entry(const struct registry_set *set, struct credential *cred, bool held)
 	return entry_new(cred, set->config, set->env, set->catalog, held);
 }
 
+/*
+ * The token of a service account is in no file: while it has one, it is kept.
+ * Of a file that says something else by now it is replaced at once.
+ */
+static struct credential *
+carry_token(const struct registry *reg, struct credential *c)
+{
+	const struct entry *was = published_entry(reg, c->id);
+	const struct credential *old = was != NULL ? was->cred : NULL;
+	struct credential *with;
+
+	if (!c->signs || old == NULL || !old->signs || *old->secret == '\0')
+		return c;
+	with = credential_with_token(c, old->secret,
+	    digest_equal(&c->identity, &old->identity) ? old->expires_ms : 1);
+	credential_unref(c);
+	return with;
+}
+
 struct entry *
 registry_remake_entry(const struct registry_set *set, const struct entry *e)
 {
@@ -248,7 +267,7 @@ stage_file(struct registry *reg, struct registry_set *set, int dirfd,
 		registry_say_or_forget(reg, "credential file", name, said);
 		return;
 	}
-	e = make_entry(set, r.cred, false);
+	e = make_entry(set, carry_token(reg, r.cred), false);
 	say_fault(reg, e, said);
 	stage_entry(set, e);
 }
@@ -516,6 +535,8 @@ plan_change(struct registry *reg, struct file_change *f, int dirfd,
 		plan_removal(reg, f);
 		break;
 	case AUTH_FILE_GOOD:
+		if (!f->asked->unlinked)
+			f->reading.cred = carry_token(reg, f->reading.cred);
 		f->now = make_entry(set, f->reading.cred, false);
 		say_fault(reg, f->now, said);
 		f->publish = true;
@@ -747,24 +768,72 @@ hold(struct registry *reg, const struct entry *e, bool disabled)
 	    reg, make_entry(reg->current, credential_ref(e->cred), disabled));
 }
 
-static int
-publish_text(struct registry *reg, const char *id, const struct buf *text)
+int
+registry_put_text(struct registry *reg, const char *id, const struct buf *text)
 {
 	struct buf why = BUF_INIT(REGISTRY_LINE_MAX);
 	struct digest digest;
 	struct credential *cred;
 	int rc;
 
+	if (published_entry(reg, id) == NULL)
+		return REGISTRY_UNKNOWN;
 	rc = credfile_parse(id, text->data, text->len, &cred, &why);
 	buf_fini(&why);
 	if (rc != 0)
 		return -EINVAL;
-	rc = publish_one(reg, make_entry(reg->current, cred, false));
+	rc = publish_one(
+	    reg, make_entry(reg->current, carry_token(reg, cred), false));
 	if (rc < 0)
 		return rc;
 	digest_of(text->data, text->len, &digest);
 	auth_files_set(&reg->current->files, id, &digest);
 	return 0;
+}
+
+int
+registry_put_token(
+    struct registry *reg, const char *id, const char *token, int64_t expires_ms)
+{
+	const struct entry *e = published_entry(reg, id);
+
+	if (e == NULL)
+		return REGISTRY_UNKNOWN;
+	return publish_one(reg,
+	    make_entry(reg->current,
+		credential_with_token(e->cred, token, expires_ms), e->held));
+}
+
+int
+registry_note_refresh(
+    struct registry *reg, const char *id, const struct refresh_note *note)
+{
+	const struct entry *was = published_entry(reg, id);
+	struct entry *e;
+
+	if (was == NULL)
+		return REGISTRY_UNKNOWN;
+	e = registry_remake_entry(reg->current, was);
+	entry_note_refresh(e, note);
+	return publish_one(reg, e);
+}
+
+const struct name_map *
+registry_entries(const struct registry *reg)
+{
+	return publisher_entries(reg->publisher);
+}
+
+struct entry *
+registry_at(const struct registry *reg, uint32_t slot)
+{
+	return publisher_at(reg->publisher, slot);
+}
+
+const char *
+registry_auth_dir(const struct registry *reg)
+{
+	return reg->current != NULL ? reg->current->config->auth_dir : NULL;
 }
 
 /* A file says so itself; its echo from the watch finds nothing new. */
@@ -777,10 +846,8 @@ write_disabled(struct registry *reg, const char *id, bool disabled)
 	rc = credfile_set_disabled(
 	    reg->current->config->auth_dir, id, disabled, &text);
 	if (rc == 0)
-		rc = publish_text(reg, id, &text);
-	if (text.data != NULL)
-		secret_wipe(text.data, text.len);
-	buf_fini(&text);
+		rc = registry_put_text(reg, id, &text);
+	credfile_wipe(&text);
 	return rc;
 }
 

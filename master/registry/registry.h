@@ -21,6 +21,8 @@
 #include "common/ipc.h"
 #include "common/proxy.h"
 #include "common/store.h"
+#include "master/credential/entry.h"
+#include "master/credential/name_map.h"
 
 struct registry;
 struct registry_set;
@@ -153,6 +155,27 @@ int registry_enable(struct registry *reg, const char *id) MUST_CHECK;
 int registry_disable(struct registry *reg, const char *id) MUST_CHECK;
 int registry_reset(struct registry *reg, const char *id) MUST_CHECK;
 int registry_unbind(struct registry *reg, const char *id) MUST_CHECK;
+
+/*
+ * For the refresher, of which each takes one transaction; 0,
+ * REGISTRY_UNKNOWN, or negative errno with nothing changed. put_text: a
+ * credential's file holds this text now, as if it had been read. put_token: a
+ * service account has a new token that expires then (Unix time). note_refresh:
+ * what became of a refresh.
+ */
+int registry_put_text(
+    struct registry *reg, const char *id, const struct buf *text) MUST_CHECK;
+int registry_put_token(struct registry *reg, const char *id, const char *token,
+    int64_t expires_ms) MUST_CHECK;
+int registry_note_refresh(struct registry *reg, const char *id,
+    const struct refresh_note *note) MUST_CHECK;
+
+/* Every struct entry that is published, by id; see publish.h. */
+const struct name_map *registry_entries(const struct registry *reg);
+struct entry *registry_at(const struct registry *reg, uint32_t slot);
+
+/* The directory that is served from; NULL before the first commit. */
+const char *registry_auth_dir(const struct registry *reg);
 
 /*
  * The number of sessions bound to a credential, which the caller knows; NULL

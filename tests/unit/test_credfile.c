@@ -317,11 +317,73 @@ what_cannot_serve_yet_is_known_with_its_reason(void **state UNUSED)
 	    good("{\"type\": \"vertex\", \"project_id\": \"p\","
 		 " \"service_account\": {\"private_key\": \"secret-key\"}}");
 
-	assert_non_null(strstr(c->fault, "service account"));
+	assert_ptr_equal(c->fault, credential_no_token);
+	assert_true(c->refreshable && c->signs);
+	assert_string_equal(c->base_url,
+	    "https://us-central1-aiplatform.googleapis.com"
+	    "/v1/projects/p/locations/us-central1");
 	credential_unref(c);
 	c = good("{\"type\": \"claude\", \"refresh_token\": \"r\"}");
+	assert_ptr_equal(c->fault, credential_no_token);
+	assert_true(c->refreshable && !c->signs);
+	credential_unref(c);
+	c = good("{\"type\": \"claude\"}");
 	assert_non_null(strstr(c->fault, "access token"));
 	credential_unref(c);
+	c = good("{\"type\": \"vertex\", \"access_token\": \"t\"}");
+	assert_non_null(strstr(c->fault, "base_url"));
+	credential_unref(c);
+}
+
+static void
+what_a_refresh_goes_by_is_read(void **state UNUSED)
+{
+	static const struct {
+		const char *text;
+		int64_t expires_ms, last_ms, interval_ms;
+	} rows[] = {
+		{ "\"expired\": 100, \"last_refresh\": 50", 100000, 50000, 0 },
+		{ "\"lastRefresh\": \"1970-01-01T00:01:00Z\"", 0, 60000, 0 },
+		{ "\"last_refreshed_at\": \"7\"", 0, 7000, 0 },
+		{ "\"refresh_interval_seconds\": 90", 0, 0, 90000 },
+		{ "\"refreshInterval\": \"1h\"", 0, 0, 3600000 },
+		{ "\"refresh_interval\": \"-5\"", 0, 0, 0 },
+		{ "\"refresh_interval\": 0", 0, 0, 0 },
+		{ "\"refresh_interval\": 1e300", 0, 0, 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		AUTO_FREE char *text = xasprintf(
+		    "{\"type\": \"claude\", \"access_token\": \"t\", %s}",
+		    rows[i].text);
+		struct credential *c = good(text);
+
+		assert_int_equal(c->expires_ms, rows[i].expires_ms);
+		assert_int_equal(c->last_refresh_ms, rows[i].last_ms);
+		assert_int_equal(c->refresh_interval_ms, rows[i].interval_ms);
+		credential_unref(c);
+	}
+}
+
+/* Switching it off and on again makes no other file of it. */
+static void
+identity_is_of_all_but_disabled(void **state UNUSED)
+{
+	struct credential *on = good("{\"type\": \"claude\","
+				     " \"access_token\": \"t\","
+				     " \"disabled\": false}");
+	struct credential *off = good("{\"type\": \"claude\","
+				      " \"access_token\": \"t\","
+				      " \"disabled\": true}");
+	struct credential *other = good("{\"type\": \"claude\","
+					" \"access_token\": \"u\","
+					" \"disabled\": true}");
+
+	assert_true(digest_equal(&on->identity, &off->identity));
+	assert_false(digest_equal(&other->identity, &off->identity));
+	credential_unref(on);
+	credential_unref(off);
+	credential_unref(other);
 }
 
 static void
@@ -353,7 +415,6 @@ files_that_cannot_be_used_say_why(void **state UNUSED)
 		  " \"base_url\": \"http://u:p@h\"}",
 		    -EINVAL, "base_url" },
 		{ "{\"type\": \"qwen\"}", CREDFILE_IGNORED, "type qwen" },
-		{ "{\"type\": \"kimi\"}", CREDFILE_IGNORED, "type kimi" },
 		{ "{\"type\": \"openai-compatibility\"}", CREDFILE_IGNORED,
 		    "not served from a file" },
 	};
@@ -491,6 +552,8 @@ main(void)
 		    codex_login_takes_account_and_plan_from_its_id_token),
 		cmocka_unit_test(
 		    what_cannot_serve_yet_is_known_with_its_reason),
+		cmocka_unit_test(what_a_refresh_goes_by_is_read),
+		cmocka_unit_test(identity_is_of_all_but_disabled),
 		cmocka_unit_test(files_that_cannot_be_used_say_why),
 		cmocka_unit_test(nesting_is_bounded),
 		cmocka_unit_test(remarks_do_not_refuse_a_file),

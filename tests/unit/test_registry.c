@@ -535,14 +535,14 @@ states_are_told_as_they_are(void **state UNUSED)
 	AUTO_FREE char *until = NULL;
 
 	write_auth("a.json", CLAUDE(""));
-	write_auth("v.json", "{\"type\": \"vertex\", \"service_account\": {}}");
+	write_auth("v.json", "{\"type\": \"vertex\", \"project_id\": \"p\","
+			     " \"service_account\": {}}");
 	write_auth("p.json", CLAUDE(", \"proxy_url\": \"nonsense\""));
 	write_auth("d.json", CLAUDE(", \"disabled\": true"));
 	write_auth("n.json", CLAUDE(", \"excluded_models\": [\"*\"]"));
 	assert_int_equal(reload("", 1), 0);
 	assert_told("v.json", "state", "\"blocked\"");
-	assert_told(
-	    "v.json", "reason", "\"a service account has no token yet\"");
+	assert_told("v.json", "reason", "\"it has no access token yet\"");
 	assert_told("p.json", "state", "\"blocked\"");
 	assert_told("p.json", "reason", "\"its proxy URL is invalid\"");
 	assert_told("d.json", "state", "\"disabled\"");
