@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "master/daemonize.h"
 #include "master/notify.h"
+#include "master/refresh/refresh.h"
 #include "master/registry/registry.h"
 #include "master/reload.h"
 #include "master/start.h"
@@ -187,9 +188,19 @@ on_died(void *ctx)
 }
 
 static void
-on_empty(void *ctx)
+leave(void *ctx)
 {
 	(void)event_base_loopbreak(((struct master *)ctx)->base);
+}
+
+/* An answer that is on its way would be lost. */
+static void
+on_empty(void *ctx)
+{
+	struct master *m = ctx;
+
+	if (refresh_end(m->refresher, leave, m))
+		leave(m);
 }
 
 static void
@@ -198,15 +209,10 @@ on_result(void *ctx, const struct ipc_result *result)
 	registry_result(((struct master *)ctx)->registry, result);
 }
 
-/*
- * Where a refresh begins. Until there is a scheduler for it, a token that was
- * refused stays what it is and the worker's wait for a new one runs out.
- */
 static void
-on_need_refresh(void *ctx UNUSED, const struct ipc_refresh *refresh)
+on_need_refresh(void *ctx, const struct ipc_refresh *refresh)
 {
-	log_debug(
-	    "credential %" PRIu32 " asks for a refresh", refresh->credential);
+	refresh_wanted(((struct master *)ctx)->refresher, refresh);
 }
 
 static void
@@ -228,7 +234,10 @@ const struct workers_ops master_workers_ops = {
 void
 master_published(void *ctx)
 {
-	workers_wake(((struct master *)ctx)->workers);
+	struct master *m = ctx;
+
+	workers_wake(m->workers);
+	refresh_look_soon(m->refresher);
 }
 
 int

@@ -26,6 +26,7 @@ struct discover;
 struct fetcher;
 struct janitor;
 struct ledger;
+struct refresher;
 struct registry;
 struct reload;
 struct signals;
@@ -68,9 +69,10 @@ struct master {
 	struct store store_ledger; /* of the thread, see ledger.h */
 	struct ledger *ledger;
 	struct board *board;
-	struct registry *registry;
 	struct fetcher *fetcher;
+	struct registry *registry;
 	struct discover *discover;
+	struct refresher *refresher;
 	struct watch *watch;
 	struct workers *workers;
 	struct reload *reload;

@@ -24,6 +24,7 @@
 #include "master/master.h"
 #include "master/pidfile.h"
 #include "master/privdrop.h"
+#include "master/refresh/refresh.h"
 #include "master/registry/discover.h"
 #include "master/registry/registry.h"
 #include "master/reload.h"
@@ -357,6 +358,22 @@ start_ledger(struct master *m, struct buf *why)
 	return rc;
 }
 
+/* Once there is a registry to tell it what to refresh. */
+static void
+make_refresher(struct master *m)
+{
+	const struct refresh_parts parts = {
+		.base = m->base,
+		.fetcher = m->fetcher,
+		.ledger = m->ledger,
+		.registry = m->registry,
+		.env = &m->proxy_env,
+		.config = &m->config,
+	};
+
+	m->refresher = refresh_new(&parts);
+}
+
 static int
 open_control(struct master *m, const struct config *config, struct buf *why)
 {
@@ -408,6 +425,8 @@ start_set_up(struct master *m, const struct config *config, struct buf *why)
 		rc = make_workers(m, why);
 	if (rc == 0)
 		rc = make_registry(m, why);
+	if (rc == 0)
+		make_refresher(m);
 	if (rc == 0)
 		rc = open_control(m, config, why);
 	if (rc == 0)
@@ -469,17 +488,22 @@ start_tear_down(struct master *m)
 	struct control_farewell farewell;
 
 	control_close(m->control, &farewell);
+	if (m->registry != NULL)
+		registry_set_listener(m->registry, NULL, NULL);
 	signals_free(m->signals);
 	upgrade_free(m->upgrade);
 	janitor_free(m->janitor);
 	reload_free(m->reload);
 	watch_free(m->watch);
 	discover_free(m->discover);
-	fetch_free(m->fetcher);
-	registry_free(m->registry);
 	workers_free(m->workers);
 	listen_close(m->listeners);
+	if (m->refresher != NULL)
+		(void)refresh_end(m->refresher, NULL, NULL);
 	ledger_stop(m->ledger);
+	refresh_free(m->refresher);
+	fetch_free(m->fetcher);
+	registry_free(m->registry);
 	close_stores(m, true);
 	board_close(m->board);
 	if (m->base != NULL)

@@ -23,16 +23,18 @@
 #include "common/str.h"
 #include "master/control/control_verbs.h"
 #include "master/master.h"
+#include "master/refresh/refresh.h"
 #include "master/upgrade/handover.h"
 
 enum { READ_TIMEOUT_S = 5, WRITE_TIMEOUT_S = 10, BACKLOG = 16 };
 
 enum client_state {
-	CLIENT_READING,     /* its request */
-	CLIENT_WAITING,     /* for a reload */
-	CLIENT_UPGRADING,   /* for an upgrade */
-	CLIENT_WAITING_END, /* for the end of the daemon */
-	CLIENT_ANSWERED     /* the answer is being sent */
+	CLIENT_READING, /* its request */
+	CLIENT_WAITING,
+	CLIENT_WAITING_REFRESH, /* for a reload */
+	CLIENT_UPGRADING,       /* for an upgrade */
+	CLIENT_WAITING_END,     /* for the end of the daemon */
+	CLIENT_ANSWERED         /* the answer is being sent */
 };
 
 struct control_client {
@@ -40,7 +42,8 @@ struct control_client {
 	struct control *control;
 	struct bufferevent *bev;
 	enum client_state state;
-	struct reload_waiter waiter; /* listed while CLIENT_WAITING */
+	struct reload_waiter waiter;   /* listed while CLIENT_WAITING */
+	struct refresh_waiter refresh; /* while CLIENT_WAITING_REFRESH */
 };
 
 TAILQ_HEAD(clients, control_client);
@@ -61,6 +64,8 @@ client_free(struct control_client *c)
 
 	if (c->state == CLIENT_WAITING)
 		reload_forget(control->master->reload, &c->waiter);
+	if (c->state == CLIENT_WAITING_REFRESH)
+		refresh_forget(control->master->refresher, &c->refresh);
 	TAILQ_REMOVE(&control->clients, c, entry);
 	control->nclients--;
 	bufferevent_free(c->bev);
@@ -223,6 +228,37 @@ control_upgraded(struct control *control, const char *failure)
 		if (c->state == CLIENT_UPGRADING)
 			tell_upgraded(c, failure);
 	}
+}
+
+static void
+on_refreshed(struct refresh_waiter *w, const char *error)
+{
+	struct control_client *c =
+	    (struct control_client *)((char *)w -
+				      offsetof(struct control_client, refresh));
+
+	if (error == NULL)
+		control_accept(c);
+	else
+		control_refuse(
+		    c, "credential \"%s\" is not refreshed: %s", w->id, error);
+}
+
+int
+control_wait_for_refresh(struct control_client *c, const char *id)
+{
+	int rc;
+
+	c->refresh.done = on_refreshed;
+	rc = refresh_by_hand(c->control->master->refresher, id, &c->refresh);
+	if (rc != 0)
+		return rc;
+	/* Unless it has been told already. */
+	if (c->state != CLIENT_ANSWERED) {
+		c->state = CLIENT_WAITING_REFRESH;
+		(void)bufferevent_set_timeouts(c->bev, NULL, NULL);
+	}
+	return 0;
 }
 
 void

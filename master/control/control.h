@@ -93,6 +93,13 @@ bool control_is_quiet(struct control *control);
 /* The upgrade is done, or failed and why, to all who wait for it. */
 void control_upgraded(struct control *control, const char *failure);
 
+/*
+ * Answers when the refresh that this asks for has its outcome. 0, or what
+ * refresh_by_hand() says, and then the caller answers.
+ */
+int control_wait_for_refresh(
+    struct control_client *client, const char *id) MUST_CHECK;
+
 /* Answers when the daemon has ended. */
 void control_wait_for_end(struct control_client *client);
 

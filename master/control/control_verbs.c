@@ -12,6 +12,7 @@
 #include "master/control/sessions.h"
 #include "master/control/why_report.h"
 #include "master/master.h"
+#include "master/refresh/refresh.h"
 #include "master/registry/registry.h"
 #include "master/slot.h"
 #include "master/upgrade/upgrade.h"
@@ -180,11 +181,35 @@ report_action(
 }
 
 static void
+refresh_credential(struct control_client *client, const char *id)
+{
+	switch (control_wait_for_refresh(client, id)) {
+	case REFRESH_UNKNOWN:
+		control_refuse(client, "there is no credential \"%s\"", id);
+		break;
+	case REFRESH_USELESS:
+		control_refuse(client,
+		    "credential \"%s\" is disabled, or has nothing to be "
+		    "refreshed with",
+		    id);
+		break;
+	default:
+		break;
+	}
+}
+
+static void
 act_on_credential(struct control_client *client, struct master *m,
     const char *id, const char *action)
 {
 	size_t i;
 
+	if (strcmp(action, "refresh") == 0) {
+		refresh_credential(client, id);
+		return;
+	}
+	if (strcmp(action, "reset") == 0)
+		refresh_reset(m->refresher, id);
 	for (i = 0; i < ARRAY_LEN(credential_actions); i++) {
 		if (strcmp(credential_actions[i].name, action) == 0) {
 			report_action(client,

@@ -136,6 +136,8 @@ availability_of(struct board *board, const struct entry *e, cJSON *benched)
 	if (entry_is_disabled(e))
 		return (struct availability){ "disabled",
 			e->held ? "disabled by hand" : NULL, 0 };
+	if (e->note.needs_login)
+		return (struct availability){ "needs-login", e->note.error, 0 };
 	if (e->fault != NULL)
 		return (struct availability){ "blocked", e->fault, 0 };
 	if (e->served->n == 0)
@@ -188,7 +190,8 @@ names_of(const struct entry *e)
 
 /* "429 at TIME", from {status:16, ms:48}. */
 static void
-add_last_error(cJSON *object, struct board_credential *place)
+add_last_error(
+    cJSON *object, const struct entry *e, struct board_credential *place)
 {
 	uint64_t raw = atomic_load(&place->last_status);
 	int64_t ms = (int64_t)(raw & ((UINT64_C(1) << 48) - 1));
@@ -196,7 +199,9 @@ add_last_error(cJSON *object, struct board_credential *place)
 	AUTO_FREE char *text = NULL;
 	char when[TIME_SIZE];
 
-	if (raw != 0) {
+	if (e->note.error[0] != '\0') {
+		text = xasprintf("refresh: %s", e->note.error);
+	} else if (raw != 0) {
 		time_of(ms, when);
 		text = status != 0 ? xasprintf("%u at %s", status, when)
 				   : xasprintf("no answer at %s", when);
@@ -205,13 +210,14 @@ add_last_error(cJSON *object, struct board_credential *place)
 }
 
 static void
-add_counters(cJSON *object, struct board_credential *place)
+add_counters(
+    cJSON *object, const struct entry *e, struct board_credential *place)
 {
 	(void)cJSON_AddNumberToObject(
 	    object, "succeeded", (double)atomic_load(&place->succeeded));
 	(void)cJSON_AddNumberToObject(
 	    object, "failed", (double)atomic_load(&place->failed));
-	add_last_error(object, place);
+	add_last_error(object, e, place);
 }
 
 /* One that got no place has never served. */
@@ -229,7 +235,8 @@ add_work(cJSON *object, struct board *board, const struct entry *e,
 		    object, "sessions", (double)sessions);
 	else
 		(void)cJSON_AddNullToObject(object, "sessions");
-	add_counters(object, placed ? &board->credentials[e->slot] : &nothing);
+	add_counters(
+	    object, e, placed ? &board->credentials[e->slot] : &nothing);
 }
 
 static void
@@ -264,7 +271,8 @@ credential_object(struct board *board, const struct entry *e,
 	add_work(o, board, e, in_flight,
 	    sessions != NULL ? sessions(ctx, e->id) : -1);
 	add_time(o, "expires", c->expires_ms != 0, c->expires_ms / 1000);
-	(void)cJSON_AddNullToObject(o, "next_refresh");
+	add_time(o, "next_refresh", e->next_refresh_ms != 0,
+	    e->next_refresh_ms / 1000);
 	return o;
 }
 

@@ -51,7 +51,7 @@ static const struct verb verbs[] = {
 	{ "credentials", "", 0, 0, { 0 }, ANSWER_S, show_credentials,
 	    "all credentials and their states" },
 	{ "credential", " ID [enable|disable|reset|refresh]", 1, 2,
-	    { NULL, "enable|disable|reset|refresh" }, ANSWER_S, show_credential,
+	    { NULL, "enable|disable|reset|refresh" }, LONG_S, show_credential,
 	    "show one, or change its state" },
 	{ "models", "", 0, 0, { 0 }, ANSWER_S, show_models,
 	    "the models that are served" },
