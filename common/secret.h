@@ -41,6 +41,7 @@ void digest_of_client_key(const char *key, size_t len, struct digest *out);
 int base64_decode(const char *p, size_t len, char *out, size_t size,
     size_t *out_len) MUST_CHECK;
 
+/*
  * Signs with an RSA private key in PEM, as RS256 (RFC 7518 section 3.3). 0
  * and the signature in sig, its length in *len; -EINVAL for a key that is
  * none, or whose signatures are longer than SIGNATURE_MAX.

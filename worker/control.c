@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "worker/client/conn.h"
 #include "worker/listeners.h"
+#include "worker/relay/relay.h"
 
 enum {
 	ORPHAN_LOOK_MS = 200, /* how often an orphan looks for a new master */
@@ -93,6 +94,12 @@ on_log_fd(struct worker *w, struct ipc_message *m)
 	m->fd = -1;
 }
 
+static void
+on_wake(struct worker *w, struct ipc_message *m UNUSED)
+{
+	relays_wake(w->relays);
+}
+
 static const struct {
 	enum ipc_type type;
 	void (*handle)(struct worker *w, struct ipc_message *m);
@@ -103,6 +110,7 @@ static const struct {
 	{ IPC_ADOPT, on_adopt },
 	{ IPC_RELEASE, on_release },
 	{ IPC_LOG_FD, on_log_fd },
+	{ IPC_WAKE, on_wake },
 };
 
 static void
@@ -226,4 +234,12 @@ control_send_result(struct worker *w UNUSED, const struct ipc_result *result)
 {
 	(void)ipc_send(
 	    HANDOFF_CONTROL, IPC_RESULT, result, sizeof(*result), -1);
+}
+
+void
+control_send_need_refresh(
+    struct worker *w UNUSED, const struct ipc_refresh *refresh)
+{
+	(void)ipc_send(
+	    HANDOFF_CONTROL, IPC_NEED_REFRESH, refresh, sizeof(*refresh), -1);
 }

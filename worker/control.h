@@ -20,4 +20,8 @@ void control_send_drained(struct worker *w);
  */
 void control_send_result(struct worker *w, const struct ipc_result *result);
 
+/* Asks the master for a new token. It may be lost likewise. */
+void
+control_send_need_refresh(struct worker *w, const struct ipc_refresh *refresh);
+
 #endif

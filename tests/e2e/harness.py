@@ -46,6 +46,9 @@ SANITIZED = "asan" in BUILD.name or os.environ.get("FAIRLEAD_SANITIZED")
 SLOW = 4.0 if SANITIZED else 1.0
 TEST_LIMIT = 60 * SLOW
 
+# Nobody listens there: no test asks a provider's own token endpoint.
+NO_ENDPOINT = "http://127.0.0.1:1/token"
+
 PROVIDERS = ("claude", "openai", "codex", "gemini", "vertex")
 ACCOUNTS = {f"{provider}{number}": f"{CANARY}up-{provider}{number}"
             for provider in PROVIDERS for number in range(1, 5)}
@@ -510,6 +513,8 @@ class Daemon:
             "models-file": str(MODELS),
             "api-keys": [CLIENT_KEY, OTHER_KEY],
             "request-retry": 0,
+            "oauth": {name: {"token-endpoint": NO_ENDPOINT} for name in (
+                "claude", "codex", "gemini", "vertex", "kimi", "xai")},
             "log": {"level": "debug"},
         }, config)
         self.write_config()

@@ -246,7 +246,7 @@ def test_broken_file_is_reported_once_with_its_name(make_daemon, stub, name,
     assert daemon.ask(CLAUDE, "hi", model=MODEL).status == 200
 
 
-@pytest.mark.parametrize("kind", ("qwen", "kimi", "no-such-provider"))
+@pytest.mark.parametrize("kind", ("qwen", "no-such-provider"))
 def test_unknown_type_is_reported_and_ignored(empty, stub, kind):
     empty.auth_file("odd.json", claude_file(stub, type=kind))
     line = empty.log_has(r"odd\.json")

@@ -59,6 +59,8 @@ import dialects
 from dialects import Call, Dialect, Event, PromptCache, Reply, Usage, dump
 from http1 import Connection, PeerGone, Request
 from proxies import HttpProxy, Socks5Proxy, SocksConnection
+from tokens import PATH as TOKEN_PATH
+from tokens import Tokens
 
 BODY_KEPT = 8 << 20
 JSON_TYPE = ("content-type", "application/json")
@@ -150,6 +152,7 @@ class Stub:
         for account in accounts or []:
             name, _, key = account.partition("=")
             self.keys[key or name] = name
+        self.tokens = Tokens(self)
         self.log: list[dict] = []
         self.faults: list[Fault] = []
         self.caches: dict[str, PromptCache] = {}
@@ -190,6 +193,7 @@ class Stub:
     def reset(self, keep_cache: bool = False) -> None:
         self.log = []
         self.faults = []
+        self.tokens.reset()
         self.models = ["stub-model"]
         self.events = 4
         del self.proxy_uses[:]
@@ -288,6 +292,10 @@ class Stub:
         if request.path.startswith("/_stub/"):
             await conn.read_body(request)
             await self._control(conn, request)
+            return
+        if request.path == TOKEN_PATH:
+            await conn.read_body(request)
+            await self.tokens.answer(conn, request)
             return
         entry = self._note(conn, request)
         try:

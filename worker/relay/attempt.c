@@ -46,6 +46,9 @@ take_credential(struct attempt *a, const struct state_credential *c,
 	a->incarnation = c->incarnation;
 	a->oauth = (c->flags & STATE_OAUTH) != 0;
 	a->provider_id = (enum provider_id)c->provider;
+	a->renewable = (c->flags & STATE_REFRESHABLE) != 0;
+	if (a->renewable)
+		renewal_token_of(&a->token, c);
 	a->cooling = (struct cooling){
 		.disabled = (c->flags & STATE_DISABLE_COOLING) != 0,
 		.own_path = (c->flags & STATE_OWN_PATH) != 0,
@@ -180,13 +183,19 @@ attempt_start(struct attempt *a, const struct attempt_ask *ask,
 /* ---- ending */
 
 void
-attempt_end(struct attempt *a)
+attempt_stop(struct attempt *a)
 {
 	if (a->call != NULL && !a->ended)
 		upstream_cancel(a->call);
 	a->call = NULL;
 	board_attempt_end(a->worker->slot, a->index);
 	a->index = -1;
+}
+
+void
+attempt_end(struct attempt *a)
+{
+	attempt_stop(a);
 	free_parts(a);
 }
 
@@ -307,26 +316,40 @@ tell_master(struct attempt *a, bool success, bool account,
 }
 
 struct outcome
-attempt_charge(struct attempt *a, const struct failure *f, int64_t *until_ms)
+attempt_judge(const struct attempt *a, const struct failure *f)
 {
-	struct outcome o = outcome_of(f, &a->cooling);
+	return outcome_of(f, &a->cooling);
+}
+
+void
+attempt_charge_as(
+    struct attempt *a, int status, const struct outcome *o, int64_t *until_ms)
+{
 	struct board_note note = {
-		.reason = (uint8_t)o.reason,
-		.status = (uint16_t)f->status,
+		.reason = (uint8_t)o->reason,
+		.status = (uint16_t)status,
 	};
 
-	count_failure(a, f->status);
-	*until_ms = raise_word(a, &o, &note);
+	count_failure(a, status);
+	*until_ms = raise_word(a, o, &note);
 	if (*until_ms == 0)
-		return o;
+		return;
 	traffic_add(&a->worker->slot->counters.cooldowns, 1);
 	traffic_add(
 	    &a->worker->slot->counters.traffic.cooldowns[note.reason], 1);
-	tell_master(a, false, o.account, &note, *until_ms);
+	tell_master(a, false, o->account, &note, *until_ms);
 	log_notice("credential \"%s\" is out for %s for %.3f s: %s",
-	    a->credential, o.account ? "every model" : a->model,
+	    a->credential, o->account ? "every model" : a->model,
 	    (double)(*until_ms - clock_now_ms()) / 1000,
 	    board_reason_name(note.reason));
+}
+
+struct outcome
+attempt_charge(struct attempt *a, const struct failure *f, int64_t *until_ms)
+{
+	struct outcome o = attempt_judge(a, f);
+
+	attempt_charge_as(a, f->status, &o, until_ms);
 	return o;
 }
 

@@ -16,6 +16,7 @@
 #include "common/state.h"
 #include "worker/client/exchange.h"
 #include "worker/relay/outcome.h"
+#include "worker/relay/renewal.h"
 #include "worker/relay/rewrite.h"
 #include "worker/upstream/upstream.h"
 
@@ -40,6 +41,8 @@ struct attempt {
 	uint16_t incarnation;
 	bool oauth;
 	enum provider_id provider_id;
+	struct renewal_token token; /* valid if it can be renewed */
+	bool renewable;
 	struct cooling cooling;
 	uint64_t word;  /* of the cell when it started */
 	uint64_t whole; /* of the credential's */
@@ -68,7 +71,11 @@ struct attempt_ask {
 int attempt_start(struct attempt *a, const struct attempt_ask *ask,
     const struct upstream_events *events, void *ctx) MUST_CHECK;
 
-/* Cancels what is in flight and gives everything back. */
+/*
+ * Cancels what is in flight; what is needed to charge it stays until
+ * attempt_end(), which does the same first and gives everything back.
+ */
+void attempt_stop(struct attempt *a);
 void attempt_end(struct attempt *a);
 
 /*
@@ -91,6 +98,11 @@ void attempt_find_rule(struct attempt *a, struct failure *f);
  */
 struct outcome
 attempt_charge(struct attempt *a, const struct failure *f, int64_t *until_ms);
+
+/* The same in two steps: what it means, and booking it. */
+struct outcome attempt_judge(const struct attempt *a, const struct failure *f);
+void attempt_charge_as(
+    struct attempt *a, int status, const struct outcome *o, int64_t *until_ms);
 
 /* Books a success; tells the master if that ends a series of failures. */
 void attempt_credit(struct attempt *a);

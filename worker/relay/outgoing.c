@@ -184,11 +184,17 @@ path_of(const struct state_credential *c, enum operation operation)
 {
 	enum provider_id id = c->provider;
 	const char *base = state_string(c, c->base_url);
+	const char *path;
 
 	if (id == PROVIDER_VERTEX && (c->flags & STATE_OAUTH) == 0 &&
 	    strncasecmp(base, gemini_origin, sizeof(gemini_origin) - 1) == 0)
 		id = PROVIDER_GEMINI;
-	return provider_get(id)->paths[operation];
+	path = provider_get(id)->paths[operation];
+	/* A base that names the project stands below the version already. */
+	if (id == PROVIDER_VERTEX && path != NULL &&
+	    strstr(base, "/v1/projects/") != NULL)
+		path += sizeof("/v1") - 1;
+	return path;
 }
 
 static int

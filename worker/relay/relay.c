@@ -50,6 +50,7 @@ relay_free(struct relay *r)
 		reply_clear(r->last);
 	free(r->last);
 	free(r->excluded);
+	free(r->renewed);
 	free(r->expected);
 	free(r->pin);
 	free(r->asked);
@@ -66,6 +67,7 @@ relay_bury(struct relay *r)
 	if (r->trying)
 		attempt_end(&r->attempt);
 	r->trying = false;
+	relay_unpark(r);
 	if (r->counted)
 		(void)atomic_fetch_sub(&r->worker->slot->streams, 1);
 	(void)event_del(&r->timer);
@@ -108,7 +110,14 @@ relays_new(struct worker *w)
 		free(rs);
 		return NULL;
 	}
+	rs->renewals = renewals_new(w);
 	return rs;
+}
+
+void
+relays_wake(struct relays *rs)
+{
+	renewals_wake(rs->renewals);
 }
 
 void
@@ -124,6 +133,7 @@ relays_free(struct relays *rs)
 	}
 	reap(rs);
 	(void)event_del(&rs->reaper);
+	renewals_free(rs->renewals);
 	picker_fini(&rs->picker);
 	free(rs);
 }

@@ -26,4 +26,7 @@ void relays_free(struct relays *rs);
  */
 void relay_why_open(struct worker *w);
 
+/* Something was published, which requests may wait for. */
+void relays_wake(struct relays *rs);
+
 #endif

@@ -29,6 +29,7 @@
 #include "worker/dialect/dialect_stream.h"
 #include "worker/dialect/pin_scan.h"
 #include "worker/relay/attempt.h"
+#include "worker/relay/renewal.h"
 #include "worker/relay/reply.h"
 #include "worker/relay/rewrite.h"
 #include "worker/relay/usage.h"
@@ -74,6 +75,7 @@ struct quiet {
 struct relays {
 	struct worker *worker;
 	struct picker picker;
+	struct renewals *renewals;
 	TAILQ_HEAD(relay_list, relay) live, dead;
 	struct event reaper;
 	struct quiet quiet[16]; /* by model */
@@ -108,7 +110,12 @@ struct relay {
 
 	/* Whom to ask. */
 	struct attempt attempt;
-	bool trying;        /* attempt is under way */
+	bool trying;            /* attempt is under way */
+	bool parked;            /* it was refused, which is not charged yet */
+	struct outcome refusal; /* what it will cost then */
+	struct renewal_wait renewal; /* for a new token of its credential */
+	uint32_t *renewed;           /* slots that were waited for, once */
+	size_t nrenewed, renewed_cap;
 	unsigned attempts;  /* made, those that are no outcome left out */
 	unsigned round;     /* over the credentials; the first is 0 */
 	unsigned spent;     /* credentials used up in this round */
@@ -233,6 +240,9 @@ void relay_failed(struct relay *r, const struct failure *f);
  * unbound where it still is bound to that credential.
  */
 void relay_release_session(struct relay *r, const struct outcome *o);
+
+/* Forgets that a new token is waited for. */
+void relay_unpark(struct relay *r);
 
 /* A reused connection was dead: no outcome, once. */
 void relay_stale(struct relay *r);

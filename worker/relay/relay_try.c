@@ -85,6 +85,57 @@ exclude(struct relay *r, uint32_t slot)
 	r->excluded[r->nexcluded++] = slot;
 }
 
+/* ---- a new token first */
+
+static void ask_same(struct relay *r);
+
+static bool
+was_renewed(const struct relay *r, uint32_t slot)
+{
+	for (size_t i = 0; i < r->nrenewed; i++)
+		if (r->renewed[i] == slot)
+			return true;
+	return false;
+}
+
+static void
+wait_for_token(struct relay *r, const struct renewal_token *token,
+    void (*done)(struct renewal_wait *wait, bool renewed))
+{
+	xgrow(&r->renewed, &r->renewed_cap, r->nrenewed, sizeof(*r->renewed));
+	r->renewed[r->nrenewed++] = token->slot;
+	renewal_wait(r->all->renewals, token, &r->renewal, done);
+	relay_arm(r);
+}
+
+static struct relay *
+relay_of(struct renewal_wait *wait)
+{
+	return (struct relay *)(void *)((char *)wait -
+					offsetof(struct relay, renewal));
+}
+
+/* The credential that was chosen is asked, whatever token it has now. */
+static void
+on_token_due(struct renewal_wait *wait, bool renewed UNUSED)
+{
+	ask_same(relay_of(wait));
+}
+
+/* It has expired: nobody is asked with it before there is another. */
+static void
+wait_before(struct relay *r, const struct state_credential *c)
+{
+	struct attempt *a = &r->attempt;
+
+	renewal_token_of(&a->token, c);
+	(void)str_copy(
+	    a->credential, sizeof(a->credential), state_string(c, c->id));
+	a->slot = c->slot;
+	a->incarnation = c->incarnation;
+	wait_for_token(r, &a->token, on_token_due);
+}
+
 static int
 start(struct relay *r, const struct state_credential *c,
     const struct state_model *m)
@@ -99,8 +150,13 @@ start(struct relay *r, const struct state_credential *c,
 		.unseal = r->unsealed,
 		.number = r->attempts + 1,
 	};
-	int rc = attempt_start(&r->attempt, &ask, &relay_events, r);
+	int rc;
 
+	if (renewal_is_due(c) && !was_renewed(r, c->slot)) {
+		wait_before(r, c);
+		return 0;
+	}
+	rc = attempt_start(&r->attempt, &ask, &relay_events, r);
 	if (rc == OUTGOING_NO_PATH)
 		return START_NEXT;
 	if (rc == -EINVAL) {
@@ -430,23 +486,87 @@ go_on(struct relay *r, const struct outcome *o, int64_t until_ms)
 	}
 }
 
+/* Returns when the credential is back, 0 if it was not benched. */
+static int64_t
+charge(struct relay *r, int status, const struct outcome *o)
+{
+	int64_t until_ms;
+
+	log_set_request(r->x->request_id);
+	attempt_charge_as(&r->attempt, status, o, &until_ms);
+	log_set_request(NULL);
+	if (until_ms > 0 && (r->retry_at_ms == 0 || until_ms < r->retry_at_ms))
+		r->retry_at_ms = until_ms;
+	return until_ms;
+}
+
+void
+relay_unpark(struct relay *r)
+{
+	renewal_leave(&r->renewal);
+	if (r->parked)
+		attempt_end(&r->attempt);
+	r->parked = false;
+}
+
+/* With a new token it is asked again; without, its refusal counts. */
+static void
+on_token(struct renewal_wait *wait, bool renewed)
+{
+	struct relay *r = relay_of(wait);
+	struct outcome o = r->refusal;
+	int64_t until_ms = 0;
+
+	if (!renewed)
+		until_ms = charge(r, r->failed_status, &o);
+	relay_unpark(r);
+	if (renewed)
+		ask_same(r);
+	else
+		go_on(r, &o, until_ms);
+}
+
+/* Its token was refused, and there may be another that is not. */
+static bool
+may_renew(const struct relay *r, const struct outcome *o)
+{
+	return o->reason == COOL_UNAUTHORIZED && r->attempt.renewable &&
+	       !was_renewed(r, r->attempt.slot) &&
+	       r->attempts < (unsigned)r->worker->config->max_attempts;
+}
+
+static void
+park(struct relay *r, const struct failure *f, const struct outcome *o)
+{
+	r->parked = true;
+	r->refusal = *o;
+	r->trying = false;
+	write_usage(r, f->end, f->status);
+	attempt_stop(&r->attempt);
+	relay_forget_answer(r);
+	wait_for_token(r, &r->attempt.token, on_token);
+}
+
 void
 relay_failed(struct relay *r, const struct failure *f)
 {
-	int64_t until_ms;
 	struct outcome o;
+	int64_t until_ms;
 
 	if (relay_unseal(r, f))
 		return;
+	o = attempt_judge(&r->attempt, f);
 	log_set_request(r->x->request_id);
-	o = attempt_charge(&r->attempt, f, &until_ms);
 	log_info("attempt %u with credential \"%s\" failed: %s, status %d",
 	    r->attempt.number, r->attempt.credential, outcome_end_name(f->end),
 	    f->status);
 	log_set_request(NULL);
-	if (until_ms > 0 && (r->retry_at_ms == 0 || until_ms < r->retry_at_ms))
-		r->retry_at_ms = until_ms;
 	r->failed_status = f->status;
+	if (may_renew(r, &o)) {
+		park(r, f, &o);
+		return;
+	}
+	until_ms = charge(r, f->status, &o);
 	relay_close_attempt(r, f->end, f->status);
 	relay_forget_answer(r);
 	go_on(r, &o, until_ms);
