@@ -11,6 +11,7 @@
 
 #include "common/alloc.h"
 #include "common/bindings.h"
+#include "common/board.h"
 #include "common/buf.h"
 #include "common/smooth.h"
 
@@ -218,6 +219,27 @@ state_credential_model(const struct state_credential *c, uint64_t hash)
 							    : NULL;
 }
 
+size_t
+state_pool_size(const struct state_credential *c, const struct state_model *m)
+{
+	const struct state_model *end = state_credential_models(c) + c->nmodels;
+	size_t n = 1;
+
+	while (m + n < end && m[n].hash == m->hash)
+		n++;
+	return n;
+}
+
+const uint32_t *
+state_member_cells(
+    const struct state_route *r, const struct state_member *m, uint32_t *n)
+{
+	const uint32_t *pool = at(r, m->pool);
+
+	*n = m->pool == 0 ? 1 : pool[0];
+	return m->pool == 0 ? &m->cell : pool + 1;
+}
+
 /* What the walks have in common: one call per record, in key order. */
 typedef int record_fn(void *ctx, const MDB_val *key, const MDB_val *value);
 
@@ -399,6 +421,7 @@ record_models(struct buf *b, const struct state_credential_input *in,
 			.cell = m->cell,
 			.name = record_string(b, m->name),
 			.upstream = record_string(b, m->upstream),
+			.cursor = m->cursor != 0 ? m->cursor : BOARD_NONE,
 		};
 	}
 	qsort(models, in->nmodels, sizeof(*models), by_hash);
@@ -620,6 +643,19 @@ record_sequence(struct tier_draft *d, enum dialect dialect)
 	};
 }
 
+/* {n, cells[n]}; 0 for a member without a pool. */
+static uint32_t
+record_pool(struct buf *b, const struct state_member_input *in)
+{
+	uint32_t offset;
+
+	if (in->pool == NULL)
+		return 0;
+	offset = record_array(b, &in->npool, 1, sizeof(in->npool));
+	buf_append(b, in->pool, in->npool * sizeof(*in->pool));
+	return offset;
+}
+
 static void
 record_members(struct tier_draft *d)
 {
@@ -629,6 +665,7 @@ record_members(struct tier_draft *d)
 		d->members[i] = d->inputs[i]->fixed;
 		d->members[i].id = record_string(d->record, id);
 		d->members[i].id_hash = state_model_hash(id, strlen(id));
+		d->members[i].pool = record_pool(d->record, d->inputs[i]);
 		d->by_id[i] = (uint16_t)i;
 	}
 	qsort_r(d->by_id, d->n, sizeof(*d->by_id), by_input_id,

@@ -33,12 +33,16 @@ struct state_meta {
 	char boot_id[40];
 };
 
-/* A model as one credential serves it. */
+/*
+ * A model as one credential serves it. Several upstream models of one name are
+ * a pool: they stand together, in the order of the configuration.
+ */
 struct state_model {
 	uint64_t hash;     /* state_model_hash() of the client-visible name */
 	uint32_t cell;     /* on the board */
 	uint32_t name;     /* offset of the canonical, client-visible name */
 	uint32_t upstream; /* offset of the name sent upstream */
+	uint32_t cursor;   /* of the pool it is the first of, or BOARD_NONE */
 };
 
 struct state_header {
@@ -110,7 +114,7 @@ struct state_member {
 	uint8_t dialects;
 	uint8_t provider;
 	int32_t weight;
-	uint32_t reserved;
+	uint32_t pool; /* offset of {n, cells[n]}, uint32_t[]; 0: one cell */
 };
 
 /*
@@ -180,9 +184,14 @@ int state_get_credential(struct store *s, MDB_txn *txn, const char *id,
 int state_get_route(struct store *s, MDB_txn *txn, const char *model,
     size_t len, const struct state_route **out) MUST_CHECK;
 
-/* The model as this credential serves it, NULL if it does not. */
+/*
+ * The model as this credential serves it, the first of a pool; NULL if it
+ * does not. state_pool_size() says how many stand together from there on.
+ */
 const struct state_model *
 state_credential_model(const struct state_credential *c, uint64_t hash);
+size_t
+state_pool_size(const struct state_credential *c, const struct state_model *m);
 const struct state_model *
 state_credential_models(const struct state_credential *c);
 const struct state_header *
@@ -197,6 +206,9 @@ const struct state_group *
 state_tier_groups(const struct state_route *r, const struct state_tier *t);
 const uint16_t *state_sequence_turns(
     const struct state_route *r, const struct state_sequence *sequence);
+/* The cells of a member, of which one must be ready; *n is at least 1. */
+const uint32_t *state_member_cells(
+    const struct state_route *r, const struct state_member *m, uint32_t *n);
 const struct state_member *
 state_tier_members(const struct state_route *r, const struct state_tier *t);
 
@@ -222,6 +234,7 @@ struct state_model_input {
 	const char *name;
 	const char *upstream;
 	uint32_t cell;
+	uint32_t cursor; /* of a pool; 0 or BOARD_NONE: of none */
 };
 
 struct state_credential_input {
@@ -246,6 +259,8 @@ struct state_member_input {
 	struct state_member fixed; /* the offset is ignored */
 	const char *provider;      /* NULL: "" */
 	uint32_t rank;
+	const uint32_t *pool; /* the cells of a pool; NULL: fixed.cell */
+	uint32_t npool;
 };
 
 struct state_route_input {

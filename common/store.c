@@ -43,7 +43,7 @@ static const struct store_row rows[STORE_MAX] = {
 		.flags = MDB_NOTLS | MDB_NOSYNC,
 		.tables = {
 			[STATE_META] = "meta",
-			[STATE_CREDENTIAL] = "credential.1",
+			[STATE_CREDENTIAL] = "credential.2",
 			[STATE_ROUTE] = "route.2",
 			[STATE_HEALTH] = "health.1",
 		},

@@ -325,16 +325,36 @@ holds(const cJSON *list, const char *text)
 	return false;
 }
 
+/* Whether one of the upstream models of that name is ready. */
 static bool
-member_is_ready(
-    struct board *board, const struct route_member *m, int64_t now_ms)
+model_is_ready(struct board *board, const struct entry *e, const char *name,
+    int64_t now_ms)
+{
+	size_t i;
+
+	for (i = 0; i < e->served->n; i++) {
+		const struct served_model *m = &e->served->v[i];
+
+		if (m->cell != BOARD_NONE && strcmp(m->name, name) == 0 &&
+		    !board_cell_barred(
+			&board->cells[m->cell], e->incarnation, now_ms))
+			return true;
+	}
+	return false;
+}
+
+static bool
+member_is_ready(struct board *board, const struct route *r,
+    const struct route_member *m, int64_t now_ms)
 {
 	const struct entry *e = m->entry;
 
-	return !board_cell_barred(
-		   &board->credentials[e->slot].cell, e->incarnation, now_ms) &&
-	       !board_cell_barred(
-		   &board->cells[m->cell], e->incarnation, now_ms);
+	if (board_cell_barred(
+		&board->credentials[e->slot].cell, e->incarnation, now_ms))
+		return false;
+	return m->npool > 1 ? model_is_ready(board, e, r->name, now_ms)
+			    : !board_cell_barred(&board->cells[m->cell],
+				  e->incarnation, now_ms);
 }
 
 static cJSON *
@@ -354,7 +374,7 @@ model_object(struct board *board, const struct route *r)
 		if (!holds(providers, name))
 			(void)cJSON_AddItemToArray(
 			    providers, cJSON_CreateString(name));
-		ready += member_is_ready(board, &r->members[i], now_ms);
+		ready += member_is_ready(board, r, &r->members[i], now_ms);
 	}
 	(void)cJSON_AddNumberToObject(o, "candidates", (double)r->nmembers);
 	(void)cJSON_AddNumberToObject(o, "ready", (double)ready);

@@ -131,21 +131,19 @@ static struct served *
 served_from_record(const struct state_credential *r)
 {
 	const struct state_model *models = state_credential_models(r);
-	const char **names = xcalloc(r->nmodels, sizeof(*names));
-	const char **upstreams = xcalloc(r->nmodels, sizeof(*upstreams));
-	uint32_t *cells = xcalloc(r->nmodels, sizeof(*cells));
+	struct served_pair *pairs = xcalloc(r->nmodels, sizeof(*pairs));
 	struct served *served;
 	size_t i;
 
-	for (i = 0; i < r->nmodels; i++) {
-		names[i] = state_string(r, models[i].name);
-		upstreams[i] = state_string(r, models[i].upstream);
-		cells[i] = models[i].cell;
-	}
-	served = models_from_pairs(names, upstreams, cells, r->nmodels);
-	free(names);
-	free(upstreams);
-	free(cells);
+	for (i = 0; i < r->nmodels; i++)
+		pairs[i] = (struct served_pair){
+			.name = state_string(r, models[i].name),
+			.upstream = state_string(r, models[i].upstream),
+			.cell = models[i].cell,
+			.cursor = models[i].cursor,
+		};
+	served = models_from_pairs(pairs, r->nmodels);
+	free(pairs);
 	return served;
 }
 
@@ -308,21 +306,42 @@ entry_swap(struct entry *a, struct entry *b)
 	*b = t;
 }
 
+/* Those at one place of their pools; returns how many there are, placed or not.
+ */
+static size_t
+fill_models_at(
+    const struct entry *e, uint32_t place, struct entry_record *record)
+{
+	size_t found = 0;
+	size_t i;
+
+	for (i = 0; i < e->served->n; i++) {
+		const struct served_model *m = &e->served->v[i];
+
+		if (m->place != place)
+			continue;
+		found++;
+		if (m->cell != BOARD_NONE)
+			record->models[record->in.nmodels++] =
+			    (struct state_model_input){ .name = m->name,
+				    .upstream = m->upstream,
+				    .cell = m->cell,
+				    .cursor = m->cursor };
+	}
+	return found;
+}
+
+/* Of one name in the order of its pool. */
 static void
 fill_models(const struct entry *e, struct entry_record *record)
 {
 	size_t n = entry_is_usable(e) ? e->served->n : 0;
-	size_t i;
+	uint32_t place;
+	size_t seen = 0;
 
 	record->models = xcalloc(n, sizeof(*record->models));
-	for (i = 0; i < n; i++) {
-		const struct served_model *m = &e->served->v[i];
-
-		if (m->cell == BOARD_NONE)
-			continue;
-		record->models[record->in.nmodels++] =
-		    (struct state_model_input){ m->name, m->upstream, m->cell };
-	}
+	for (place = 0; seen < n; place++)
+		seen += fill_models_at(e, place, record);
 	record->in.models = record->models;
 }
 

@@ -18,6 +18,8 @@ struct draft {
 	char *name;
 	char *upstream;
 	const struct catalog_model *info;
+	uint32_t place, npool; /* see struct served_model */
+	uint32_t cell, cursor;
 };
 
 struct drafts {
@@ -57,7 +59,12 @@ add(struct drafts *d, const char *name, const char *upstream,
     const struct catalog_model *info)
 {
 	xgrow(&d->v, &d->cap, d->n, sizeof(*d->v));
-	d->v[d->n++] = (struct draft){ xstrdup(name), xstrdup(upstream), info };
+	d->v[d->n++] = (struct draft){ .name = xstrdup(name),
+		.upstream = xstrdup(upstream),
+		.info = info,
+		.npool = 1,
+		.cell = BOARD_NONE,
+		.cursor = BOARD_NONE };
 }
 
 static bool
@@ -87,6 +94,33 @@ add_new(struct drafts *d, const char *name, const char *upstream,
 		return false;
 	add(d, name, upstream, info);
 	return true;
+}
+
+/*
+ * One more upstream model under a name that is taken by a model with the
+ * upstream model `head` (NULL: any): the name is a pool then.
+ */
+static void
+add_to_pool(struct drafts *d, const char *head, const char *name,
+    const char *upstream, const struct catalog_model *info)
+{
+	size_t at = d->n;
+	uint32_t place;
+
+	for (size_t i = 0; i < d->n; i++) {
+		if (strcasecmp(d->v[i].name, name) != 0)
+			continue;
+		if (strcmp(d->v[i].upstream, upstream) == 0)
+			return;
+		if (d->v[i].place == 0)
+			at = i;
+	}
+	if (at == d->n || !fits(upstream) ||
+	    (head != NULL && strcmp(d->v[at].upstream, head) != 0))
+		return;
+	place = d->v[at].npool++;
+	add(d, d->v[at].name, upstream, info);
+	d->v[d->n - 1].place = place;
 }
 
 static void
@@ -142,8 +176,10 @@ list(const struct credential *c, const struct config *config,
 	for (i = 0; i < n; i++) {
 		const struct model_rule *rule = &c->models.v[i];
 
-		if (!excludes(c, config, rule->alias))
-			(void)add_new(d, rule->alias, rule->name,
+		if (!excludes(c, config, rule->alias) &&
+		    !add_new(d, rule->alias, rule->name,
+			info_of(section, rule->name)))
+			add_to_pool(d, NULL, rule->alias, rule->name,
 			    info_of(section, rule->name));
 	}
 }
@@ -243,6 +279,29 @@ rename_models(
 	*d = out;
 }
 
+/* The first of the pool that a model is of, or itself. */
+static const struct draft *
+head_of(const struct drafts *d, const struct draft *m)
+{
+	size_t i = 0;
+
+	while (strcasecmp(d->v[i].name, m->name) != 0 || d->v[i].place != 0)
+		i++;
+	return &d->v[i];
+}
+
+/* Under another name; a pool stays one. */
+static void
+add_named(struct drafts *out, const struct drafts *d, const struct draft *m,
+    const char *name)
+{
+	if (m->place == 0)
+		(void)add_new(out, name, m->upstream, m->info);
+	else
+		add_to_pool(
+		    out, head_of(d, m)->upstream, name, m->upstream, m->info);
+}
+
 /* Step three: prefix/name, and the bare name unless a prefix is demanded. */
 static void
 prefix_models(const char *prefix, bool force, struct drafts *d)
@@ -255,8 +314,8 @@ prefix_models(const char *prefix, bool force, struct drafts *d)
 		AUTO_FREE char *name = xasprintf("%s/%s", prefix, m->name);
 
 		if (!force || strcmp(prefix, m->name) == 0)
-			(void)add_new(&out, m->name, m->upstream, m->info);
-		(void)add_new(&out, name, m->upstream, m->info);
+			add_named(&out, d, m, m->name);
+		add_named(&out, d, m, name);
 	}
 	drafts_fini(d);
 	*d = out;
@@ -269,7 +328,10 @@ compare_models(const void *a, const void *b)
 	const struct served_model *y = b;
 	int order = strcmp(x->key, y->key);
 
-	return order != 0 ? order : strcmp(x->name, y->name);
+	if (order == 0)
+		order = strcmp(x->name, y->name);
+	return order != 0 ? order
+			  : (x->place > y->place) - (x->place < y->place);
 }
 
 static const char *
@@ -311,7 +373,10 @@ pack(const struct drafts *d)
 			    put_string(&at, m->upstream, strlen(m->upstream)),
 			.key = put_string(&at, key.p, key.len),
 			.info = m->info,
-			.cell = BOARD_NONE,
+			.cell = m->cell,
+			.place = m->place,
+			.npool = m->npool,
+			.cursor = m->cursor,
 		};
 	}
 	qsort(served->v, served->n, sizeof(*served->v), compare_models);
@@ -345,24 +410,36 @@ models_served(const struct credential *c, const struct config *config,
 }
 
 struct served *
-models_from_pairs(const char *const *names, const char *const *upstreams,
-    const uint32_t *cells, size_t n)
+models_from_pairs(const struct served_pair *pairs, size_t n)
 {
 	struct drafts d = { 0 };
 	struct served *served;
-	size_t i, k;
+	size_t i;
 
-	for (i = 0; i < n; i++)
-		add(&d, names[i], upstreams[i], NULL);
-	served = pack(&d);
 	for (i = 0; i < n; i++) {
-		for (k = 0; k < n; k++) {
-			if (strcmp(served->v[k].name, names[i]) == 0)
-				served->v[k].cell = cells[i];
-		}
+		if (i > 0 && strcmp(pairs[i].name, pairs[i - 1].name) == 0)
+			add_to_pool(
+			    &d, NULL, pairs[i].name, pairs[i].upstream, NULL);
+		else
+			add(&d, pairs[i].name, pairs[i].upstream, NULL);
+		d.v[d.n - 1].cell = pairs[i].cell;
+		d.v[d.n - 1].cursor = pairs[i].cursor;
 	}
+	served = pack(&d);
 	drafts_fini(&d);
 	return served;
+}
+
+void
+served_pool_cells(const struct served *served, const struct served_model *first,
+    uint32_t *cells)
+{
+	size_t i;
+
+	for (i = 0; i < served->n; i++) {
+		if (strcmp(served->v[i].name, first->name) == 0)
+			cells[served->v[i].place] = served->v[i].cell;
+	}
 }
 
 const struct served_model *
@@ -405,7 +482,8 @@ served_equal(const struct served *a, const struct served *b)
 		return false;
 	for (i = 0; i < a->n; i++) {
 		if (strcmp(a->v[i].name, b->v[i].name) != 0 ||
-		    strcmp(a->v[i].upstream, b->v[i].upstream) != 0)
+		    strcmp(a->v[i].upstream, b->v[i].upstream) != 0 ||
+		    a->v[i].place != b->v[i].place)
 			return false;
 	}
 	return true;

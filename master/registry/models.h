@@ -23,6 +23,14 @@ struct served_model {
 	const char *key;      /* canonical upstream model: what has a state */
 	const struct catalog_model *info; /* NULL: nothing is known */
 	uint32_t cell; /* on the board, shared by all names of a key */
+
+	/*
+	 * Several upstream models under one name are a pool, in the order in
+	 * which they are configured; the first knows how many there are, and
+	 * holds the cursor that goes over them.
+	 */
+	uint32_t place, npool;
+	uint32_t cursor; /* on the board; BOARD_NONE: it is no pool */
 };
 
 /* One block of memory, in the order of key, then name. */
@@ -40,8 +48,12 @@ struct served *models_served(const struct credential *c,
     const struct config *config, const struct catalog *catalog);
 
 /* Names and upstream names as given, without facts: for what is read back. */
-struct served *models_from_pairs(const char *const *names,
-    const char *const *upstreams, const uint32_t *cells, size_t n);
+struct served_pair {
+	const char *name, *upstream;
+	uint32_t cell, cursor;
+};
+
+struct served *models_from_pairs(const struct served_pair *pairs, size_t n);
 
 /* A model by its canonical upstream name; the first of its names, or NULL. */
 const struct served_model *
@@ -49,6 +61,10 @@ served_find_key(const struct served *served, const char *key);
 
 /* Whether clients may ask for it by that name. */
 bool served_has_name(const struct served *served, const char *name);
+
+/* The cells of a pool in its order, from a model at its first place. */
+void served_pool_cells(const struct served *served,
+    const struct served_model *first, uint32_t *cells);
 
 /* Whether the same names lead to the same upstream models. */
 bool served_equal(const struct served *a, const struct served *b);

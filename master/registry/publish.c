@@ -63,6 +63,20 @@ mark_cells(struct publisher *p, struct entry *e)
 	}
 }
 
+/* The cursors of pools, each of them one that nobody else has. */
+static void
+mark_pool_cursors(struct publisher *p, struct entry *e)
+{
+	struct served_model *m;
+	size_t i;
+
+	for (i = 0; i < e->served->n; i++) {
+		m = &e->served->v[i];
+		if (m->place != 0 || !routes_mark_cursor(&p->routes, m->cursor))
+			m->cursor = BOARD_NONE;
+	}
+}
+
 static int
 recover_credential(void *ctx, const struct state_credential *record)
 {
@@ -74,6 +88,7 @@ recover_credential(void *ctx, const struct state_credential *record)
 		return 0;
 	e = entry_from_record(record);
 	mark_cells(p, e);
+	mark_pool_cursors(p, e);
 	p->by_slot[e->slot] = e;
 	if (e->epoch > p->last_epoch)
 		p->last_epoch = e->epoch;
@@ -264,6 +279,38 @@ place_cells(
 	}
 }
 
+static uint32_t
+inherited_cursor(const struct entry *old, const char *name)
+{
+	size_t i;
+
+	for (i = 0; old != NULL && i < old->served->n; i++) {
+		const struct served_model *m = &old->served->v[i];
+
+		if (m->place == 0 && strcmp(m->name, name) == 0)
+			return m->cursor;
+	}
+	return BOARD_NONE;
+}
+
+/* The first of a pool holds its cursor. */
+static void
+place_pools(struct publisher *p, struct entry *e, const struct entry *old)
+{
+	struct served *served = e->served;
+	struct served_model *m;
+	size_t i;
+
+	for (i = 0; i < served->n; i++) {
+		m = &served->v[i];
+		if (m->place != 0 || m->npool < 2)
+			continue;
+		m->cursor = inherited_cursor(old, m->name);
+		if (m->cursor == BOARD_NONE)
+			m->cursor = routes_take_cursor(&p->routes, m->name);
+	}
+}
+
 static void
 inherit(struct entry *e, const struct entry *old)
 {
@@ -302,8 +349,10 @@ place(struct publisher *p, struct publish_change *c)
 		board_cell_reset(
 		    &p->board->credentials[e->slot].cell, e->incarnation);
 	}
-	if (entry_is_usable(e))
+	if (entry_is_usable(e)) {
 		place_cells(p, e, old, clean);
+		place_pools(p, e, old);
+	}
 	c->placed = true;
 }
 
@@ -322,6 +371,14 @@ give_places(
 		if (other == NULL || inherited_cell(other, served->v[i].key) !=
 					 served->v[i].cell)
 			pool_give(&p->cells, served->v[i].cell);
+	}
+	for (i = 0; i < served->n; i++) {
+		const struct served_model *m = &served->v[i];
+
+		if (m->place == 0 &&
+		    (other == NULL ||
+			inherited_cursor(other, m->name) != m->cursor))
+			routes_give_cursor(&p->routes, m->cursor);
 	}
 	if (other == NULL || other->slot != e->slot)
 		pool_give(&p->slots, e->slot);

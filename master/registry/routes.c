@@ -133,14 +133,14 @@ member_position(const struct route *r, const char *id)
 }
 
 static void
-add_member(struct route *r, struct entry *e, uint32_t cell)
+add_member(struct route *r, struct entry *e, const struct served_model *m)
 {
 	size_t at = member_position(r, e->id);
 
 	xgrow(&r->members, &r->cap, r->nmembers, sizeof(*r->members));
 	memmove(r->members + at + 1, r->members + at,
 	    (r->nmembers - at) * sizeof(*r->members));
-	r->members[at] = (struct route_member){ e, cell };
+	r->members[at] = (struct route_member){ e, m->cell, m->npool };
 	r->nmembers++;
 }
 
@@ -160,15 +160,17 @@ void
 routes_join(struct routes *routes, struct entry *e)
 {
 	bool usable = entry_is_usable(e);
+	const struct served_model *m;
 	struct route *r;
 	size_t i;
 
 	for (i = 0; i < e->served->n; i++) {
-		r = find_or_make(routes, e->served->v[i].name);
+		m = &e->served->v[i];
+		r = find_or_make(routes, m->name);
 		r->known++;
 		r->dirty = true;
-		if (usable && e->served->v[i].cell != BOARD_NONE)
-			add_member(r, e, e->served->v[i].cell);
+		if (usable && m->cell != BOARD_NONE && m->place == 0)
+			add_member(r, e, m);
 	}
 }
 
@@ -220,6 +222,28 @@ take_cursors(struct routes *routes, const char *name)
 	for (i = 0; i < DIALECT_MAX; i++)
 		atomic_store(&routes->board->cursors[first + (uint32_t)i], 0);
 	return first;
+}
+
+uint32_t
+routes_take_cursor(struct routes *routes, const char *name)
+{
+	uint32_t first = take_cursors(routes, name);
+
+	return first != SPARE_CURSORS ? first : BOARD_NONE;
+}
+
+bool
+routes_mark_cursor(struct routes *routes, uint32_t cursor)
+{
+	return cursor < BOARD_CURSORS &&
+	       pool_mark(&routes->cursors, cursor / DIALECT_MAX);
+}
+
+void
+routes_give_cursor(struct routes *routes, uint32_t cursor)
+{
+	if (cursor != BOARD_NONE)
+		pool_give(&routes->cursors, cursor / DIALECT_MAX);
 }
 
 static bool
@@ -305,6 +329,34 @@ rank_of(const struct rank *ranks, size_t n, const char *provider)
 	return i;
 }
 
+static const struct served_model *
+served_by_name(const struct served *served, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < served->n; i++) {
+		if (strcmp(served->v[i].name, name) == 0 &&
+		    served->v[i].place == 0)
+			return &served->v[i];
+	}
+	return NULL;
+}
+
+/* The cells of a pool; NULL for a member without one. The caller frees it. */
+static uint32_t *
+pool_cells(const struct route *r, const struct route_member *m)
+{
+	const struct served_model *first;
+	uint32_t *cells;
+
+	if (m->npool < 2)
+		return NULL;
+	first = served_by_name(m->entry->served, r->name);
+	cells = xcalloc(m->npool, sizeof(*cells));
+	served_pool_cells(m->entry->served, first, cells);
+	return cells;
+}
+
 static void
 fill_member(struct state_member_input *in, const struct route_member *m,
     const struct rank *ranks, size_t nranks)
@@ -385,18 +437,6 @@ list_cursors(struct routes *routes, struct route *r,
 	return n;
 }
 
-static const struct served_model *
-served_by_name(const struct served *served, const char *name)
-{
-	size_t i;
-
-	for (i = 0; i < served->n; i++) {
-		if (strcmp(served->v[i].name, name) == 0)
-			return &served->v[i];
-	}
-	return NULL;
-}
-
 /* What model lists tell, from the first member. */
 static void
 fill_facts(const struct route *r, struct state_route_input *in)
@@ -438,13 +478,20 @@ put_route(
 		.nmembers = r->nmembers,
 		.cursors = cursors,
 	};
+	int rc;
 
-	for (size_t i = 0; i < r->nmembers; i++)
+	for (size_t i = 0; i < r->nmembers; i++) {
 		fill_member(&members[i], &r->members[i], ranks, nranks);
+		members[i].pool = pool_cells(r, &r->members[i]);
+		members[i].npool = r->members[i].npool;
+	}
 	in.ncursors = list_cursors(routes, r, members, ranks, cursors);
 	if (r->nmembers > 0)
 		fill_facts(r, &in);
-	return state_put_route(state, txn, &in);
+	rc = state_put_route(state, txn, &in);
+	for (size_t i = 0; i < r->nmembers; i++)
+		free((void *)(uintptr_t)members[i].pool);
+	return rc;
 }
 
 int

@@ -22,6 +22,7 @@
 struct route_member {
 	struct entry *entry;
 	uint32_t cell;
+	uint32_t npool; /* upstream models of the name; cell is the first's */
 };
 
 /*
@@ -59,6 +60,14 @@ void routes_recover(struct routes *routes, const struct state_route *record);
 /* An entry with its place comes, or goes just as it came. */
 void routes_join(struct routes *routes, struct entry *e);
 void routes_leave(struct routes *routes, struct entry *e);
+
+/*
+ * A cursor for a pool of one credential, BOARD_NONE when there is no more;
+ * one that an earlier master gave; and back.
+ */
+uint32_t routes_take_cursor(struct routes *routes, const char *name);
+bool routes_mark_cursor(struct routes *routes, uint32_t cursor);
+void routes_give_cursor(struct routes *routes, uint32_t cursor);
 
 /* All of it anew, when many entries have changed; all routes are dirty. */
 void routes_rebuild(struct routes *routes, const struct name_map *entries);

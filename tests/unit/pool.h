@@ -39,7 +39,9 @@ static inline int
 pool_put_credential(
     struct store *s, MDB_txn *txn, const struct pool_member *m, uint32_t number)
 {
-	struct state_model_input model = { POOL_MODEL, "upstream-x", number };
+	struct state_model_input model = {
+		.name = POOL_MODEL, .upstream = "upstream-x", .cell = number
+	};
 	struct state_credential_input in = {
 		.fixed = {
 			.slot = number,

@@ -231,6 +231,66 @@ keys_serve_what_they_list_or_the_catalogue(void **state UNUSED)
 	}
 }
 
+/* "name:place/npool=upstream ...", in the order of names and places. */
+static void
+check_pools(void *ctx, struct credential *c)
+{
+	const struct key_case *k = ctx;
+	AUTO_FREE struct served *served = models_served(c, k->config, catalog);
+	char *lines[16];
+	struct buf out = BUF_INIT(4096);
+	size_t i;
+
+	assert_true(served->n < ARRAY_LEN(lines));
+	for (i = 0; i < served->n; i++)
+		lines[i] = xasprintf("%s:%u/%u=%s", served->v[i].name,
+		    served->v[i].place, served->v[i].npool,
+		    served->v[i].upstream);
+	qsort(lines, served->n, sizeof(*lines), compare_text);
+	for (i = 0; i < served->n; i++) {
+		buf_printf(&out, "%s%s", i > 0 ? " " : "", lines[i]);
+		free(lines[i]);
+	}
+	assert_string_equal(buf_string(&out), k->serves);
+	buf_fini(&out);
+	credential_unref(c);
+}
+
+static void
+one_alias_of_several_models_is_a_pool(void **state UNUSED)
+{
+	static const struct {
+		const char *models, *serves;
+	} rows[] = {
+		{ "models = ( { name = \"z\"; alias = \"best\"; },"
+		  " { name = \"a\"; alias = \"Best\"; },"
+		  " { name = \"z\"; alias = \"best\"; },"
+		  " { name = \"a\"; } );",
+		    "a:0/1=a best:0/2=z best:1/1=a" },
+		{ "prefix = \"p\"; models = ( { name = \"z\"; alias = \"b\"; },"
+		  " { name = \"a\"; alias = \"b\"; } );",
+		    "b:0/2=z b:1/1=a p/b:0/2=z p/b:1/1=a" },
+		/* A name that is something else's already is no pool. */
+		{ "prefix = \"p\"; models = ( { name = \"z\"; alias = \"p/b\"; "
+		  "},"
+		  " { name = \"a\"; alias = \"b\"; },"
+		  " { name = \"c\"; alias = \"b\"; } );",
+		    "b:0/2=a b:1/1=c p/b:0/1=z p/p/b:0/1=z" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		AUTO_FREE char *settings =
+		    xasprintf("openai-compatibility = ( { name = \"l\";"
+			      " base-url = \"http://l\"; %s } );",
+			rows[i].models);
+		struct config *config = fixture_config(&fixture, settings);
+		struct key_case k = { rows[i].serves, config };
+
+		credconf_each(config, check_pools, &k);
+		config_free(config);
+	}
+}
+
 static void
 names_of_one_upstream_model_share_its_state(void **state UNUSED)
 {
@@ -255,16 +315,18 @@ names_of_one_upstream_model_share_its_state(void **state UNUSED)
 static void
 equality_is_of_names_and_upstream_names(void **state UNUSED)
 {
-	static const char *const names[] = { "b", "a" };
-	static const char *const swapped[] = { "a", "b" };
-	static const char *const ups[] = { "x", "y" };
-	static const uint32_t cells[] = { 7, 9 };
-	AUTO_FREE struct served *one = models_from_pairs(names, ups, cells, 2);
-	AUTO_FREE struct served *same = models_from_pairs(names, ups, cells, 2);
-	AUTO_FREE struct served *other =
-	    models_from_pairs(swapped, ups, cells, 2);
-	AUTO_FREE struct served *fewer =
-	    models_from_pairs(names, ups, cells, 1);
+	static const struct served_pair pairs[] = {
+		{ "b", "x", 7, BOARD_NONE },
+		{ "a", "y", 9, BOARD_NONE },
+	};
+	static const struct served_pair swapped[] = {
+		{ "a", "x", 7, BOARD_NONE },
+		{ "b", "y", 9, BOARD_NONE },
+	};
+	AUTO_FREE struct served *one = models_from_pairs(pairs, 2);
+	AUTO_FREE struct served *same = models_from_pairs(pairs, 2);
+	AUTO_FREE struct served *other = models_from_pairs(swapped, 2);
+	AUTO_FREE struct served *fewer = models_from_pairs(pairs, 1);
 
 	assert_true(served_equal(one, same));
 	assert_false(served_equal(one, other));
@@ -305,6 +367,7 @@ main(void)
 		cmocka_unit_test(
 		    files_serve_the_catalogue_less_exclusions_plus_aliases),
 		cmocka_unit_test(keys_serve_what_they_list_or_the_catalogue),
+		cmocka_unit_test(one_alias_of_several_models_is_a_pool),
 		cmocka_unit_test(names_of_one_upstream_model_share_its_state),
 		cmocka_unit_test(equality_is_of_names_and_upstream_names),
 	};

@@ -1114,7 +1114,7 @@ new_token_is_seen_at_the_next_pick(void **state UNUSED)
 		    .epoch = POOL_EPOCH },
 		.id = "a",
 		.secret = "token-2",
-		.models = &(struct state_model_input){ POOL_MODEL, "x", 0 },
+		.models = &(struct state_model_input){ POOL_MODEL, "x", 0, 0 },
 		.nmodels = 1,
 	};
 	MDB_txn *txn;

@@ -56,9 +56,9 @@ credential_reads_back_as_it_was_put(void **state UNUSED)
 	static const char *const names[] = { "x-one", "x-two" };
 	static const char *const values[] = { "1", "" };
 	static const struct state_model_input models[] = {
-		{ "zeta", "zeta-upstream", 7 },
-		{ "alpha", "alpha", 8 },
-		{ "mid(dle", "m", BOARD_NONE },
+		{ "zeta", "zeta-upstream", 7, BOARD_NONE },
+		{ "alpha", "alpha", 8, BOARD_NONE },
+		{ "mid(dle", "m", BOARD_NONE, BOARD_NONE },
 	};
 	struct state_credential_input in = {
 		.fixed = {

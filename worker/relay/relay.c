@@ -51,6 +51,7 @@ relay_free(struct relay *r)
 	free(r->last);
 	free(r->excluded);
 	free(r->renewed);
+	free(r->tried);
 	free(r->expected);
 	free(r->pin);
 	free(r->asked);

@@ -123,7 +123,11 @@ struct relay {
 	bool unbound;       /* failures that cost nothing: leave the session */
 	uint32_t *excluded; /* slots, in this round */
 	size_t nexcluded, excluded_cap;
-	char *expected;    /* the credential that failed last, at its cost */
+	uint32_t *tried; /* cells of upstream models of pools, likewise */
+	size_t ntried, tried_cap;
+	bool pooled;    /* the attempt's model is one of several of its name */
+	bool stays;     /* another one of them is asked for */
+	char *expected; /* the credential that failed last, at its cost */
 	int failed_status; /* of the last failure; 0: it had none */
 	unsigned pauses;   /* so far, on paths that are shared */
 	enum relay_wake wake;

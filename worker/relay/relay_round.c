@@ -94,6 +94,7 @@ begin_round(struct relay *r)
 	r->round++;
 	r->spent = 0;
 	r->nexcluded = 0;
+	r->ntried = 0;
 	r->unbound = false;
 	free(r->expected);
 	r->expected = NULL;

@@ -166,6 +166,7 @@ start(struct relay *r, const struct state_credential *c,
 	}
 	if (rc != 0)
 		return rc;
+	r->pooled = state_pool_size(c, state_credential_model(c, m->hash)) > 1;
 	r->trying = true;
 	r->attempts++;
 	relay_why_attempt(r);
@@ -225,6 +226,10 @@ pick_and_start(
 		.session_short = r->session_short,
 		.excluded = r->excluded,
 		.nexcluded = r->nexcluded,
+		.tried = r->tried,
+		.ntried = r->ntried,
+		.stay = r->stays ? r->attempt.credential : NULL,
+		.stay_only = r->stays,
 		.expected = r->expected,
 		.round = r->round,
 		.request_retry = r->worker->config->request_retry,
@@ -322,6 +327,20 @@ still_serves(struct relay *r, const struct state_credential *c,
 		   &board->cells[m->cell], c->incarnation, now_ms);
 }
 
+/* Of a pool the same upstream model as before. */
+static const struct state_model *
+same_model(const struct relay *r, const struct state_credential *c)
+{
+	const struct state_model *m = state_credential_model(
+	    c, state_model_hash(r->model, strlen(r->model)));
+	size_t n = m != NULL ? state_pool_size(c, m) : 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (m[i].cell == r->attempt.cell)
+			return &m[i];
+	return m;
+}
+
 static int
 start_same(struct relay *r)
 {
@@ -337,8 +356,7 @@ start_same(struct relay *r)
 	memcpy(id, r->attempt.credential, sizeof(id));
 	rc = state_get_credential(store, txn, id, &c);
 	if (rc == 0) {
-		m = state_credential_model(
-		    c, state_model_hash(r->model, strlen(r->model)));
+		m = same_model(r, c);
 		rc = still_serves(r, c, m) ? start(r, c, m) : START_NEXT;
 	}
 	store_read_end(store);
@@ -458,11 +476,30 @@ relay_release_session(struct relay *r, const struct outcome *o)
 			log_warn("cannot unbind a session");
 }
 
+/* Another upstream model of the same credential; whether there is one. */
+static bool
+ask_pool(struct relay *r)
+{
+	enum pick_why why;
+	int64_t until_ms;
+	int refusal = PICK_EXHAUSTED;
+	int rc;
+
+	xgrow(&r->tried, &r->tried_cap, r->ntried, sizeof(*r->tried));
+	r->tried[r->ntried++] = r->attempt.cell;
+	r->stays = true;
+	rc = pick_and_start(r, &until_ms, &why, &refusal);
+	r->stays = false;
+	return rc == 0 && refusal == PICK_OK;
+}
+
 static void
 go_on(struct relay *r, const struct outcome *o, int64_t until_ms)
 {
 	enum next next = next_step(r, o, until_ms);
 
+	if (r->pooled && next != NEXT_TELL && next != NEXT_AGAIN && ask_pool(r))
+		return;
 	if (next == NEXT_OTHER || next == NEXT_ROUND)
 		leave_credential(r, o);
 	switch (next) {

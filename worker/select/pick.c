@@ -132,20 +132,47 @@ bar_of(struct board_cell *cell, uint16_t incarnation, int64_t now_ms)
 	};
 }
 
+static bool
+tried(const struct pick *p, uint32_t cell)
+{
+	for (size_t i = 0; i < p->ask->ntried; i++) {
+		if (p->ask->tried[i] == cell)
+			return true;
+	}
+	return false;
+}
+
+/* Of several upstream models one is enough: the bar that ends first. */
+static struct verdict
+judge_cells(const struct pick *p, const uint32_t *cells, uint32_t n,
+    uint16_t incarnation)
+{
+	struct verdict best = fit, v;
+
+	for (uint32_t i = 0; i < n && cells[i] < BOARD_CELLS; i++) {
+		v = bar_of(&p->picker->board->cells[cells[i]], incarnation,
+		    p->ask->now_ms);
+		if (v.why == PICK_WHY_MAX)
+			return fit;
+		if (i == 0 || v.until_ms < best.until_ms)
+			best = v;
+	}
+	return best;
+}
+
 /* The bar that lasts longer, of the credential or of its model. */
 static struct verdict
-judge_health(
-    const struct pick *p, uint32_t slot, uint32_t cell, uint16_t incarnation)
+judge_health(const struct pick *p, uint32_t slot, const uint32_t *cells,
+    uint32_t n, uint16_t incarnation)
 {
 	struct board *board = p->picker->board;
 	int64_t now_ms = p->ask->now_ms;
-	struct verdict whole = fit, model = fit;
+	struct verdict model = judge_cells(p, cells, n, incarnation);
+	struct verdict whole = fit;
 
 	if (slot < BOARD_CREDENTIALS)
 		whole =
 		    bar_of(&board->credentials[slot].cell, incarnation, now_ms);
-	if (cell < BOARD_CELLS)
-		model = bar_of(&board->cells[cell], incarnation, now_ms);
 	if (whole.until_ms != model.until_ms)
 		return whole.until_ms > model.until_ms ? whole : model;
 	return whole.why == PICK_WHY_COOLING ? whole : model;
@@ -189,11 +216,34 @@ judge_record(const struct pick *p, const struct state_credential *c)
 static struct verdict
 judge_readiness(const struct pick *p, const struct state_member *m)
 {
+	const uint32_t *cells;
+	uint32_t n;
+
 	if ((m->dialects & p->ask->dialects) == 0)
 		return (struct verdict){ .why = PICK_WHY_DIALECT };
 	if (weighs_nothing(p, m->weight))
 		return (struct verdict){ .why = PICK_WHY_WEIGHT };
-	return judge_health(p, m->credential, m->cell, m->incarnation);
+	cells = state_member_cells(p->route, m, &n);
+	return judge_health(p, m->credential, cells, n, m->incarnation);
+}
+
+/* Whether no upstream model of a pool is left that this request may use. */
+static bool
+pool_is_spent(const struct pick *p, const struct state_member *m)
+{
+	const uint32_t *cells;
+	uint32_t n;
+
+	if (m->pool == 0 || p->ask->ntried == 0)
+		return false;
+	cells = state_member_cells(p->route, m, &n);
+	for (uint32_t i = 0; i < n; i++) {
+		if (!tried(p, cells[i]) &&
+		    judge_cells(p, &cells[i], 1, m->incarnation).why ==
+			PICK_WHY_MAX)
+			return false;
+	}
+	return true;
 }
 
 static struct verdict
@@ -202,7 +252,7 @@ judge_member(const struct pick *p, const struct state_member *m)
 	struct verdict v = judge_readiness(p, m);
 
 	if (v.why != PICK_WHY_DIALECT && v.why != PICK_WHY_WEIGHT &&
-	    excluded(p->ask, m->credential))
+	    (excluded(p->ask, m->credential) || pool_is_spent(p, m)))
 		return (struct verdict){ .why = PICK_WHY_EXCLUDED };
 	return v;
 }
@@ -236,11 +286,58 @@ find_record(struct pick *p, const char *id)
 	return rc;
 }
 
+/* Of a pool, the first from `start` on that is ready and was not tried. */
+static const struct state_model *
+choose_upstream(
+    const struct pick *p, const struct state_model *pool, size_t start)
+{
+	size_t n = state_pool_size(p->credential, pool);
+	uint16_t incarnation = p->credential->incarnation;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct state_model *m = &pool[(start + i) % n];
+
+		if (!tried(p, m->cell) &&
+		    judge_cells(p, &m->cell, 1, incarnation).why ==
+			PICK_WHY_MAX)
+			return m;
+	}
+	return &pool[start % n];
+}
+
+static bool
+is_pool(const struct state_model *m)
+{
+	return m != NULL && m->cursor < BOARD_CURSORS;
+}
+
+/* The pool goes on from here with the next request. */
+static void
+claim_upstream(struct pick *p)
+{
+	struct board *board = p->picker->board;
+	const struct state_model *pool =
+	    state_credential_model(p->credential, p->model_hash);
+	uint64_t seen, next;
+
+	if (!is_pool(pool))
+		return;
+	do {
+		seen = board_cursor_read(board, pool->cursor);
+		p->model = choose_upstream(p, pool, (size_t)seen);
+		next = (uint64_t)(p->model - pool) + 1;
+	} while (!board_cursor_move(board, pool->cursor, seen, next));
+}
+
 /* Whether p->credential may be taken; p->model if so. */
 static struct verdict
 judge_credential(struct pick *p)
 {
 	p->model = state_credential_model(p->credential, p->model_hash);
+	if (is_pool(p->model))
+		p->model = choose_upstream(p, p->model,
+		    (size_t)board_cursor_read(
+			p->picker->board, p->model->cursor));
 	return (struct verdict){ .why = judge_record(p, p->credential) };
 }
 
@@ -608,6 +705,7 @@ pick_unbound(struct pick *p, choose_fn *choose)
 		return PICK_UNKNOWN_MODEL;
 	if (rc < 0)
 		return rc;
+	p->route = route;
 	if (route->dialects != 0 && (route->dialects & p->ask->dialects) == 0)
 		return PICK_DIALECT;
 	return pick_from_route(p, route, choose);
@@ -651,8 +749,11 @@ take_bound(struct pick *p, const struct binding *b, struct verdict *v)
 		v->why = PICK_WHY_UNBOUND;
 	else if (excluded(p->ask, c->slot) || has_failed(p, b))
 		v->why = PICK_WHY_EXCLUDED;
+	else if (tried(p, p->model->cell))
+		v->why = PICK_WHY_EXCLUDED;
 	else
-		*v = judge_health(p, c->slot, p->model->cell, c->incarnation);
+		*v = judge_health(
+		    p, c->slot, &p->model->cell, 1, c->incarnation);
 	return 0;
 }
 
@@ -942,8 +1043,11 @@ take_pinned(struct pick *p, struct verdict *v)
 	c = p->credential;
 	if (excluded(p->ask, c->slot))
 		v->why = PICK_WHY_EXCLUDED;
+	else if (tried(p, p->model->cell))
+		v->why = PICK_WHY_EXCLUDED;
 	else
-		*v = judge_health(p, c->slot, p->model->cell, c->incarnation);
+		*v = judge_health(
+		    p, c->slot, &p->model->cell, 1, c->incarnation);
 	return 0;
 }
 
@@ -1025,6 +1129,38 @@ pick_any(struct pick *p)
 	return pick_unbound(p, choose_by_strategy);
 }
 
+/* Another upstream model of the same credential; PICK_EXHAUSTED: none. */
+static int
+pick_stay(struct pick *p)
+{
+	struct verdict v;
+	int rc = find_record(p, p->ask->stay);
+
+	if (rc < 0)
+		return rc == -ENOENT ? PICK_EXHAUSTED : rc;
+	v = judge_credential(p);
+	if (v.why == PICK_WHY_MAX && tried(p, p->model->cell))
+		v.why = PICK_WHY_EXCLUDED;
+	if (v.why == PICK_WHY_MAX)
+		v = judge_health(p, p->credential->slot, &p->model->cell, 1,
+		    p->credential->incarnation);
+	return v.why == PICK_WHY_MAX ? PICK_OK : PICK_EXHAUSTED;
+}
+
+static int
+pick_somebody(struct pick *p)
+{
+	const struct pick_ask *ask = p->ask;
+	int rc = ask->stay != NULL ? pick_stay(p) : PICK_EXHAUSTED;
+
+	if (rc != PICK_EXHAUSTED || ask->stay_only)
+		return rc;
+	rc = ask->pin != NULL ? pick_pinned(p) : PICK_PINNED;
+	if (rc == PICK_PINNED && (ask->pin == NULL || !ask->hard_pin))
+		rc = pick_any(p);
+	return rc;
+}
+
 int
 pick_begin(struct pick *p, struct picker *picker, const struct pick_ask *ask)
 {
@@ -1048,9 +1184,9 @@ pick_begin(struct pick *p, struct picker *picker, const struct pick_ask *ask)
 	if (rc < 0)
 		return rc;
 	p->txn_id = mdb_txn_id(p->txn);
-	rc = ask->pin != NULL ? pick_pinned(p) : PICK_PINNED;
-	if (rc == PICK_PINNED && (ask->pin == NULL || !ask->hard_pin))
-		rc = pick_any(p);
+	rc = pick_somebody(p);
+	if (rc == PICK_OK)
+		claim_upstream(p);
 	if (rc != PICK_OK) {
 		p->credential = NULL;
 		p->model = NULL;

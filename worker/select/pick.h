@@ -90,6 +90,16 @@ struct pick_ask {
 	size_t nexcluded;
 
 	/*
+	 * Upstream models of pools that it may not use again, by their cells;
+	 * and the credential whose pool goes on: while that has another one,
+	 * it is picked, and with stay_only nobody else. NULL: none.
+	 */
+	const uint32_t *tried;
+	size_t ntried;
+	const char *stay;
+	bool stay_only;
+
+	/*
 	 * The credential that has just failed with an outcome that counts, so
 	 * that the session moves away from it; NULL at the first attempt, and
 	 * when nothing was held against it.
@@ -188,6 +198,7 @@ struct pick {
 	size_t npassed;
 
 	/* private to pick.c */
+	const struct state_route *route; /* once it was read */
 	struct picker *picker;
 	const struct pick_ask *ask;
 	MDB_txn *txn;

@@ -35,6 +35,27 @@ take_word(struct survey_member *m, struct board_cell *cell,
 	m->status = note.status;
 }
 
+/* Of a pool of upstream models the one that is back first, if none is ready. */
+static void
+take_models(const struct survey_ask *ask, const struct state_route *route,
+    const struct state_member *member, struct survey_member *m)
+{
+	struct survey_member best, one;
+	const uint32_t *cells;
+	uint32_t n;
+
+	cells = state_member_cells(route, member, &n);
+	for (uint32_t i = 0; i < n; i++) {
+		one = *m;
+		if (cells[i] < BOARD_CELLS)
+			take_word(&one, &ask->board->cells[cells[i]],
+			    member->incarnation, ask->now_ms);
+		if (i == 0 || one.until_ms < best.until_ms)
+			best = one;
+	}
+	*m = best;
+}
+
 /* What the record says. 0, -ENOENT or negative errno. */
 static int
 take_record(const struct survey_ask *ask, MDB_txn *txn, const char *id,
@@ -71,9 +92,7 @@ look_at(const struct survey_ask *ask, MDB_txn *txn,
 	if (member->credential < BOARD_CREDENTIALS)
 		take_word(&m, &board->credentials[member->credential].cell,
 		    member->incarnation, ask->now_ms);
-	if (member->cell < BOARD_CELLS)
-		take_word(&m, &board->cells[member->cell], member->incarnation,
-		    ask->now_ms);
+	take_models(ask, route, member, &m);
 	rc = take_record(ask, txn, m.id, &m);
 	if (rc == -ENOENT)
 		return 0;
