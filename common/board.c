@@ -63,7 +63,7 @@ static const char *const reason_names[COOL_MAX] = {
 
 _Static_assert(sizeof(struct board_counters) % sizeof(uint64_t) == 0,
     "counters are summed as an array of words");
-_Static_assert(sizeof(struct board_attempt) == 128, "two cache lines");
+_Static_assert(sizeof(struct board_attempt) == 640, "ten cache lines");
 
 /* The board this process claims parts of, as the master. */
 static struct {
@@ -644,8 +644,7 @@ adopt_slot(struct board_slot *slot)
 }
 
 int
-board_attempt_begin(struct board_slot *slot, uint32_t credential,
-    const char *request_id, unsigned number)
+board_attempt_take(struct board_slot *slot)
 {
 	struct board_attempt *a;
 	uint16_t index;
@@ -656,15 +655,34 @@ board_attempt_begin(struct board_slot *slot, uint32_t credential,
 		return -1;
 	index = attempts.free[--attempts.nfree];
 	a = &slot->attempts[index];
-	a->credential = credential;
-	a->start_ms = clock_now_ms();
-	(void)str_copy(a->request_id, sizeof(a->request_id), request_id);
-	a->number = number > UINT8_MAX ? UINT8_MAX : (uint8_t)number;
-	a->dialect = 0;
-	a->stream = 0;
-	a->model[0] = '\0';
-	atomic_store_explicit(&a->state, ATTEMPT_RUNNING, memory_order_release);
+	memset((char *)a + sizeof(a->state), 0, sizeof(*a) - sizeof(a->state));
 	return index;
+}
+
+static void
+set_attempt_state(
+    struct board_slot *slot, int index, enum board_attempt_state state)
+{
+	atomic_store_explicit(
+	    &slot->attempts[index].state, state, memory_order_release);
+}
+
+void
+board_attempt_begin(struct board_slot *slot, int index)
+{
+	if (index < 0)
+		return;
+	slot->attempts[index].start_ms = clock_now_ms();
+	set_attempt_state(slot, index, ATTEMPT_RUNNING);
+}
+
+void
+board_attempt_record(struct board_slot *slot, int index, int64_t time_s)
+{
+	if (index < 0)
+		return;
+	slot->attempts[index].record_s = time_s;
+	set_attempt_state(slot, index, ATTEMPT_RECORDING);
 }
 
 void
@@ -674,8 +692,7 @@ board_attempt_end(struct board_slot *slot, int index)
 		return;
 	assert(slot == attempts.slot && index < BOARD_ATTEMPTS);
 	assert(attempts.nfree < BOARD_ATTEMPTS);
-	atomic_store_explicit(
-	    &slot->attempts[index].state, ATTEMPT_FREE, memory_order_release);
+	set_attempt_state(slot, index, ATTEMPT_FREE);
 	attempts.free[attempts.nfree++] = (uint16_t)index;
 }
 
@@ -722,6 +739,7 @@ board_slot_reap(struct board *board, struct board_slot *slot)
 		attempts.slot = NULL;
 	atomic_store(&slot->connections, 0);
 	atomic_store(&slot->streams, 0);
+	atomic_store(&slot->usage_epoch, 0);
 	atomic_store(&slot->pid, 0);
 	atomic_store(&slot->state, BOARD_SLOT_FREE);
 }

@@ -20,10 +20,12 @@
 #include <stdint.h>
 
 #include "common/attr.h"
+#include "common/provider.h"
+#include "common/tokens.h"
 #include "common/traffic.h"
 
 enum {
-	BOARD_LAYOUT = 3,
+	BOARD_LAYOUT = 4,
 	BOARD_CREDENTIALS = 16384,
 	BOARD_CELLS = 1 << 20, /* (credential, model) pairs */
 	BOARD_CURSORS = 1 << 16,
@@ -90,18 +92,30 @@ struct board_credential {
 	uint64_t reserved[3];
 };
 
-/* An attempt in flight, for the reaper and for in_flight counts. */
-enum board_attempt_state { ATTEMPT_FREE, ATTEMPT_RUNNING };
+/*
+ * An attempt in flight, for counts and for the reaper, which writes the usage
+ * record if the process dies. While one is RECORDING its record is being
+ * written, and only the file knows whether it was.
+ */
+enum board_attempt_state { ATTEMPT_FREE, ATTEMPT_RUNNING, ATTEMPT_RECORDING };
 
+/* What its usage record says of it; longer strings are cut. */
 struct board_attempt {
 	_Atomic uint32_t state;
-	uint32_t credential;
-	int64_t start_ms;
+	uint32_t credential; /* its slot */
+	int64_t start_ms;    /* of clock_now_ms() */
+	int64_t record_s;    /* of the wall clock, when RECORDING began */
 	char request_id[24];
 	uint8_t number;  /* 1 is the first attempt of its request */
 	uint8_t dialect; /* enum dialect */
 	uint8_t stream;
-	char model[85];
+	uint8_t has_client;
+	uint8_t client[6]; /* of the digest of its key */
+	char session[24];  /* shortened */
+	char provider[46];
+	char model[128];    /* canonical */
+	char upstream[128]; /* as named upstream */
+	char id[256];       /* of the credential */
 };
 
 enum board_worker_state {
@@ -133,7 +147,9 @@ struct board_counters {
 	    affinity_none;
 	_Atomic uint64_t affinity_moved_by[BOARD_MOVED_MAX];
 	_Atomic uint64_t cooldowns;
-	_Atomic uint64_t refused; /* answered without an attempt */
+	_Atomic uint64_t refused;    /* answered without an attempt */
+	_Atomic uint64_t usage_lost; /* records that could not be written */
+	_Atomic uint64_t tokens[PROVIDER_MAX][TOKENS_MAX];
 	_Atomic uint64_t unused[2];
 	struct traffic traffic;
 };
@@ -146,6 +162,8 @@ struct board_slot {
 	_Atomic uint64_t connections; /* gauges of the process */
 	_Atomic uint64_t streams;
 	_Atomic uint64_t bodies; /* bytes of request bodies reserved */
+	/* The usage file it writes to, at least; 0: none yet. */
+	_Atomic uint64_t usage_epoch;
 	struct board_counters counters;
 	struct board_attempt attempts[BOARD_ATTEMPTS];
 };
@@ -165,11 +183,12 @@ struct board {
 	char boot_id[40];
 	_Atomic uint64_t incarnation; /* a master that starts changes it */
 	_Atomic int64_t clock_base_ms;
-	_Atomic uint64_t generation; /* that serves */
-	_Atomic uint64_t bodies;     /* sum over slots, daemon-wide */
-	_Atomic uint32_t slots_used; /* slots beyond were never claimed */
-	_Atomic uint32_t folds;      /* odd while a slot is being folded */
-	struct board_counters dead;  /* counters of processes that ended */
+	_Atomic uint64_t generation;  /* that serves */
+	_Atomic uint64_t usage_epoch; /* of the last usage file */
+	_Atomic uint64_t bodies;      /* sum over slots, daemon-wide */
+	_Atomic uint32_t slots_used;  /* slots beyond were never claimed */
+	_Atomic uint32_t folds;       /* odd while a slot is being folded */
+	struct board_counters dead;   /* counters of processes that ended */
 
 	struct board_master master;
 
@@ -318,12 +337,18 @@ board_session_marked(struct board *board, uint64_t session, int64_t now_ms);
 int64_t board_bind_held_ms(struct board *board, int32_t *holder);
 
 /*
- * Marks an attempt of this process as running; -1 when the table is full, and
- * then the attempt is only not counted. Dialect, stream and model are cleared:
- * the caller writes them into attempts[index]. board_attempt_end takes -1.
+ * An entry for an attempt of this process, cleared and FREE: the caller fills
+ * it in. -1 when the table is full, and then a death forgets the attempt.
  */
-int board_attempt_begin(struct board_slot *slot, uint32_t credential,
-    const char *request_id, unsigned number);
+int board_attempt_take(struct board_slot *slot);
+
+/*
+ * The life of an entry; an index of -1 does nothing. From begin on the reaper
+ * finds it; from record, with the time that the record bears, until end it
+ * looks for the record first.
+ */
+void board_attempt_begin(struct board_slot *slot, int index);
+void board_attempt_record(struct board_slot *slot, int index, int64_t time_s);
 void board_attempt_end(struct board_slot *slot, int index);
 
 /*

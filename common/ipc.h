@@ -69,11 +69,13 @@ struct ipc_listener {
 enum ipc_log_kind { IPC_LOG_ERROR, IPC_LOG_ACCESS, IPC_LOG_USAGE };
 
 /*
- * Without a descriptor: the error log is syslog, and the access or usage log
- * is not written.
+ * Without a descriptor: the error log is syslog, and the access log is not
+ * written. epoch: of the usage file, larger than that of any before.
  */
 struct ipc_log {
 	uint32_t kind;
+	uint32_t reserved;
+	uint64_t epoch;
 };
 
 struct ipc_refresh {

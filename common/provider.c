@@ -147,6 +147,19 @@ auth_header_get(enum auth_style style)
 	return &auth_headers[style];
 }
 
+static const char *const dialect_names[DIALECT_MAX] = {
+	[DIALECT_OPENAI] = "openai",
+	[DIALECT_RESPONSES] = "responses",
+	[DIALECT_CLAUDE] = "claude",
+	[DIALECT_GEMINI] = "gemini",
+};
+
+const char *
+dialect_name(enum dialect d)
+{
+	return d < DIALECT_MAX ? dialect_names[d] : "";
+}
+
 const struct provider *
 provider_get(enum provider_id id)
 {

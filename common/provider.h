@@ -20,6 +20,9 @@ enum dialect {
 	DIALECT_MAX
 };
 
+/* "openai", "responses", "claude", "gemini": logs and labels of metrics. */
+const char *dialect_name(enum dialect d);
+
 #define DIALECT_BIT(d) ((uint8_t)(1u << (d)))
 
 /* What is asked of an upstream; a row of a provider maps it to a path. */

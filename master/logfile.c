@@ -19,18 +19,30 @@ struct logfile {
 	} logs[NLOGS];
 	int null; /* stderr of workers while the error log is syslog */
 	bool foreground;
+	bool spool; /* the usage file is ours, in state-dir */
+	uint64_t usage_epoch;
 };
 
+/*
+ * The usage file is read back by the master, where it may be; what others
+ * named may be a pipe.
+ */
 static int
-open_log(const char *path, struct buf *why)
+open_log(const struct logfile *l, int kind, struct buf *why)
 {
-	int fd = open(
-	    path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+	const int flags = O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY;
+	const char *path = l->logs[kind].path;
+	bool usage = kind == IPC_LOG_USAGE;
+	int fd = -1;
 
+	if (usage)
+		fd = open(path, O_RDWR | flags, l->spool ? 0600 : 0640);
+	if (fd < 0 && (!usage || errno == EACCES))
+		fd = open(path, O_WRONLY | flags, 0640);
 	if (fd >= 0)
 		return fd;
 	fd = -errno;
-	buf_printf(why, "cannot open log file %s: %s", path, strerror(errno));
+	buf_printf(why, "cannot open log file %s: %s", path, strerror(-fd));
 	return fd;
 }
 
@@ -45,29 +57,66 @@ close_all(const int *fds)
 	}
 }
 
-int
-logfile_reopen(struct logfile *l, struct buf *why)
+/* All from the first to the last kind, or none. */
+static int
+reopen(struct logfile *l, int first, int last, struct buf *why)
 {
 	int fds[NLOGS] = { -1, -1, -1 };
 	int i, old;
 
-	for (i = 0; i < NLOGS; i++) {
+	for (i = first; i <= last; i++) {
 		if (*l->logs[i].path == '\0')
 			continue;
-		fds[i] = open_log(l->logs[i].path, why);
+		fds[i] = open_log(l, i, why);
 		if (fds[i] < 0) {
 			old = fds[i];
 			close_all(fds);
 			return old;
 		}
 	}
-	for (i = 0; i < NLOGS; i++) {
+	for (i = first; i <= last; i++) {
 		old = l->logs[i].fd;
 		l->logs[i].fd = fds[i];
 		fds[i] = old;
 	}
 	close_all(fds);
 	return 0;
+}
+
+int
+logfile_reopen(struct logfile *l, struct buf *why)
+{
+	return reopen(l, 0, NLOGS - 1, why);
+}
+
+int
+logfile_reopen_usage(struct logfile *l, struct buf *why)
+{
+	return reopen(l, IPC_LOG_USAGE, IPC_LOG_USAGE, why);
+}
+
+const char *
+logfile_usage_path(const struct logfile *l)
+{
+	return l->logs[IPC_LOG_USAGE].path;
+}
+
+bool
+logfile_has_spool(const struct logfile *l)
+{
+	return l->spool;
+}
+
+uint64_t
+logfile_usage_epoch(const struct logfile *l)
+{
+	return l->usage_epoch;
+}
+
+void
+logfile_set_usage_epoch(struct logfile *l, uint64_t epoch)
+{
+	l->usage_epoch = epoch;
 }
 
 static bool
@@ -104,7 +153,10 @@ logfile_open(const struct config *config, bool foreground, struct logfile **out,
 	l->null = -1;
 	l->logs[IPC_LOG_ERROR].path = xstrdup(config->log.file);
 	l->logs[IPC_LOG_ACCESS].path = xstrdup(config->log.access_file);
-	l->logs[IPC_LOG_USAGE].path = xstrdup(config->log.usage_file);
+	l->spool = *config->log.usage_file == '\0';
+	l->logs[IPC_LOG_USAGE].path =
+	    l->spool ? xasprintf("%s/" LOGFILE_SPOOL, config->state_dir)
+		     : xstrdup(config->log.usage_file);
 	for (i = 0; i < NLOGS; i++)
 		l->logs[i].fd = -1;
 	rc = logfile_reopen(l, why);

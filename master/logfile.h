@@ -7,6 +7,7 @@
 #define FL_MASTER_LOGFILE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "common/attr.h"
 #include "common/buf.h"
@@ -14,6 +15,9 @@
 #include "common/ipc.h"
 
 struct logfile;
+
+/* The name of the spool in state-dir. */
+#define LOGFILE_SPOOL "usage.spool"
 
 /*
  * Opens what the configuration names. An empty log.file means stderr in the
@@ -31,6 +35,18 @@ void logfile_apply(const struct logfile *logs);
  * descriptors stay in use.
  */
 int logfile_reopen(struct logfile *logs, struct buf *why) MUST_CHECK;
+
+/*
+ * The usage file alone. Where the configuration names none there is a spool
+ * in state-dir, and this is its name.
+ */
+int logfile_reopen_usage(struct logfile *logs, struct buf *why) MUST_CHECK;
+const char *logfile_usage_path(const struct logfile *logs);
+bool logfile_has_spool(const struct logfile *logs);
+
+/* Which usage file this is: see usage.h. 0: not said yet. */
+uint64_t logfile_usage_epoch(const struct logfile *logs);
+void logfile_set_usage_epoch(struct logfile *logs, uint64_t epoch);
 
 /* What a worker is to use as stderr. Borrowed. */
 int logfile_stderr(const struct logfile *logs);

@@ -16,6 +16,7 @@
 #include "master/reload.h"
 #include "master/start.h"
 #include "master/upgrade/upgrade.h"
+#include "master/usage/usage.h"
 #include "master/workers.h"
 
 static const char *const state_names[] = {
@@ -58,6 +59,7 @@ master_reopen_logs(struct master *m, struct buf *why)
 		return rc;
 	}
 	logfile_apply(m->logs);
+	usage_follow(m->usage, m->logs);
 	workers_send_logs(m->workers, m->logs);
 	log_notice("logs reopened");
 	return 0;
@@ -221,6 +223,12 @@ on_other_child(void *ctx, pid_t pid, int status)
 	upgrade_child_ended(((struct master *)ctx)->upgrade, pid, status);
 }
 
+static void
+on_lost(void *ctx, struct board_slot *slot)
+{
+	usage_bury(((struct master *)ctx)->usage, slot);
+}
+
 const struct workers_ops master_workers_ops = {
 	on_ready,
 	on_failed,
@@ -229,6 +237,7 @@ const struct workers_ops master_workers_ops = {
 	on_result,
 	on_need_refresh,
 	on_other_child,
+	on_lost,
 };
 
 void

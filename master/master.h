@@ -31,6 +31,7 @@ struct registry;
 struct reload;
 struct signals;
 struct upgrade;
+struct usage;
 struct watch;
 struct workers;
 struct workers_ops;
@@ -68,6 +69,7 @@ struct master {
 	struct store store_bindings;
 	struct store store_ledger; /* of the thread, see ledger.h */
 	struct ledger *ledger;
+	struct usage *usage;
 	struct board *board;
 	struct fetcher *fetcher;
 	struct registry *registry;

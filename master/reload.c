@@ -20,6 +20,7 @@
 #include "master/registry/discover.h"
 #include "master/registry/registry.h"
 #include "master/upgrade/handover.h"
+#include "master/usage/usage.h"
 #include "master/workers.h"
 
 enum {
@@ -295,6 +296,7 @@ take_over(struct reload *r)
 		m->logs = r->next.logs;
 		m->listeners = r->next.listeners;
 		logfile_apply(m->logs);
+		usage_follow(m->usage, m->logs);
 		workers_commit(m->workers);
 	}
 	master_set_level(m->options, m->config);

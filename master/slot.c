@@ -457,8 +457,14 @@ slot_take_back(struct slot *to, const struct slot *from)
 void
 slot_send_logs(struct slot *s, const struct logfile *logs)
 {
-	struct ipc_log l;
+	uint64_t none = 0, epoch = logfile_usage_epoch(logs);
+	struct ipc_log l = { .epoch = epoch };
 
+	if (s->control < 0)
+		return;
+	/* From now on it may write there, whenever it reads the message. */
+	(void)atomic_compare_exchange_strong(
+	    &on_board(s)->usage_epoch, &none, epoch);
 	for (l.kind = IPC_LOG_ERROR; l.kind <= IPC_LOG_USAGE; l.kind++)
 		send_message(s, IPC_LOG_FD, &l, sizeof(l),
 		    logfile_fd(logs, (enum ipc_log_kind)l.kind));
@@ -649,6 +655,7 @@ slot_reap(struct slot *s, int status, bool respawn)
 	hang_up(s);
 	s->pid = 0;
 	s->silent_ms = s->gone_ms = 0;
+	s->setup->ops->lost(s->setup->ctx, s);
 	board_slot_reap(s->setup->board, on_board(s));
 	enter(s, respawn ? SLOT_WAITING : SLOT_GONE,
 	    respawn ? s->backoff_ms : -1);

@@ -43,6 +43,8 @@ struct slot_ops {
 	/* A message that is not about the process itself. */
 	void (*message)(
 	    void *ctx, struct slot *slot, const struct ipc_message *message);
+	/* Its process is dead: the last look at its part of the board. */
+	void (*lost)(void *ctx, struct slot *slot);
 };
 
 /* What all workers of a generation have in common; outlives its slots. */

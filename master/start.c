@@ -33,6 +33,7 @@
 #include "master/statelock.h"
 #include "master/upgrade/handover.h"
 #include "master/upgrade/upgrade.h"
+#include "master/usage/usage.h"
 #include "master/workers.h"
 
 static int
@@ -428,6 +429,8 @@ start_set_up(struct master *m, const struct config *config, struct buf *why)
 	if (rc == 0)
 		make_refresher(m);
 	if (rc == 0)
+		m->usage = usage_new(m, config->state_dir);
+	if (rc == 0)
 		rc = open_control(m, config, why);
 	if (rc == 0)
 		rc = write_pidfile(m, config, why);
@@ -500,7 +503,9 @@ start_tear_down(struct master *m)
 	listen_close(m->listeners);
 	if (m->refresher != NULL)
 		(void)refresh_end(m->refresher, NULL, NULL);
+	usage_finish(m->usage);
 	ledger_stop(m->ledger);
+	usage_free(m->usage);
 	refresh_free(m->refresher);
 	fetch_free(m->fetcher);
 	registry_free(m->registry);

@@ -99,7 +99,22 @@ slot_says(void *ctx, struct slot *slot, const struct ipc_message *m)
 	}
 }
 
-static const struct slot_ops slot_ops = { slot_is_ready, slot_says };
+/* The last look at what a process had on the board. */
+static void
+lose(struct workers *w, unsigned board_slot)
+{
+	if (w->ops->lost != NULL)
+		w->ops->lost(w->ctx, &w->board->slots[board_slot]);
+}
+
+static void
+slot_is_lost(void *ctx, struct slot *slot)
+{
+	lose(((struct generation *)ctx)->owner, slot_board_index(slot));
+}
+
+static const struct slot_ops slot_ops = { slot_is_ready, slot_says,
+	slot_is_lost };
 
 static void
 generation_free(struct generation *g)
@@ -552,10 +567,12 @@ workers_reap_strangers(struct workers *w)
 	for (i = 0; i < used; i++) {
 		if (w->ours[i] || board_slot_is_free(w, i))
 			continue;
-		if (process_lives(atomic_load(&w->board->slots[i].pid)))
+		if (process_lives(atomic_load(&w->board->slots[i].pid))) {
 			alive = true;
-		else
-			board_slot_reap(w->board, &w->board->slots[i]);
+			continue;
+		}
+		lose(w, i);
+		board_slot_reap(w->board, &w->board->slots[i]);
 	}
 	return alive;
 }

@@ -35,6 +35,9 @@ struct workers_ops {
 	void (*need_refresh)(void *ctx, const struct ipc_refresh *refresh);
 	/* A child that is no worker has ended; may be NULL. */
 	void (*other_child)(void *ctx, pid_t pid, int wait_status);
+	/* A process is dead, ours or not, and its slot will be cleared; may be
+	 * NULL. */
+	void (*lost)(void *ctx, struct board_slot *slot);
 };
 
 enum {

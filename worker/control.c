@@ -87,6 +87,8 @@ on_log_fd(struct worker *w, struct ipc_message *m)
 		break;
 	case IPC_LOG_USAGE:
 		replace_fd(&w->usage_fd, m->fd);
+		/* Now the file before is not written to any more. */
+		atomic_store(&w->slot->usage_epoch, m->u.log.epoch);
 		break;
 	default:
 		return;

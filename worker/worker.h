@@ -47,6 +47,7 @@ struct worker {
 
 	int access_fd; /* -1: none */
 	int usage_fd;
+	bool usage_failing; /* the last record could not be written */
 };
 
 /* Sets everything up, runs until drained or told to stop. The exit status. */

@@ -29,11 +29,12 @@
 enum { READ_TIMEOUT_S = 5, WRITE_TIMEOUT_S = 10, BACKLOG = 16 };
 
 enum client_state {
-	CLIENT_READING, /* its request */
-	CLIENT_WAITING,
-	CLIENT_WAITING_REFRESH, /* for a reload */
+	CLIENT_READING,         /* its request */
+	CLIENT_WAITING,         /* for a reload */
+	CLIENT_WAITING_REFRESH, /* for a refresh */
 	CLIENT_UPGRADING,       /* for an upgrade */
 	CLIENT_WAITING_END,     /* for the end of the daemon */
+	CLIENT_DEFERRED,        /* for whoever holds it */
 	CLIENT_ANSWERED         /* the answer is being sent */
 };
 
@@ -42,8 +43,9 @@ struct control_client {
 	struct control *control;
 	struct bufferevent *bev;
 	enum client_state state;
-	struct reload_waiter waiter;   /* listed while CLIENT_WAITING */
-	struct refresh_waiter refresh; /* while CLIENT_WAITING_REFRESH */
+	struct reload_waiter waiter;    /* listed while CLIENT_WAITING */
+	struct refresh_waiter refresh;  /* while CLIENT_WAITING_REFRESH */
+	struct control_client **holder; /* while CLIENT_DEFERRED */
 };
 
 TAILQ_HEAD(clients, control_client);
@@ -66,6 +68,8 @@ client_free(struct control_client *c)
 		reload_forget(control->master->reload, &c->waiter);
 	if (c->state == CLIENT_WAITING_REFRESH)
 		refresh_forget(control->master->refresher, &c->refresh);
+	if (c->state == CLIENT_DEFERRED)
+		*c->holder = NULL;
 	TAILQ_REMOVE(&control->clients, c, entry);
 	control->nclients--;
 	bufferevent_free(c->bev);
@@ -259,6 +263,15 @@ control_wait_for_refresh(struct control_client *c, const char *id)
 		(void)bufferevent_set_timeouts(c->bev, NULL, NULL);
 	}
 	return 0;
+}
+
+void
+control_defer(struct control_client *c, struct control_client **holder)
+{
+	c->state = CLIENT_DEFERRED;
+	c->holder = holder;
+	*holder = c;
+	(void)bufferevent_set_timeouts(c->bev, NULL, NULL);
 }
 
 void

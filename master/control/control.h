@@ -92,6 +92,12 @@ bool control_is_quiet(struct control *control);
 
 /* The upgrade is done, or failed and why, to all who wait for it. */
 void control_upgraded(struct control *control, const char *failure);
+/*
+ * The answer comes later, from somebody who keeps the client in *holder: that
+ * becomes NULL should the client leave before.
+ */
+void
+control_defer(struct control_client *client, struct control_client **holder);
 
 /*
  * Answers when the refresh that this asks for has its outcome. 0, or what

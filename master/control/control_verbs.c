@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "build.h"
+#include "common/alloc.h"
 #include "common/bindings.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -16,6 +18,8 @@
 #include "master/registry/registry.h"
 #include "master/slot.h"
 #include "master/upgrade/upgrade.h"
+#include "master/usage/totals.h"
+#include "master/usage/usage.h"
 #include "master/workers.h"
 
 enum { WHY_MAX = 64 * 1024 };
@@ -364,6 +368,82 @@ run_stop(struct control_client *client, struct master *m,
 	master_stop(m);
 }
 
+/* What a report of usage is asked for by. */
+static const struct {
+	const char *name;
+	unsigned by;
+} usage_parts[] = {
+	{ "credential", TOTALS_CREDENTIAL },
+	{ "model", TOTALS_MODEL },
+	{ "day", TOTALS_DAY },
+	{ "client", TOTALS_CLIENT },
+};
+
+static unsigned
+usage_part(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(usage_parts); i++)
+		if (strcmp(usage_parts[i].name, name) == 0)
+			return usage_parts[i].by;
+	return 0;
+}
+
+struct usage_question {
+	struct control_client *client; /* NULL: it has left */
+};
+
+static void
+answer_usage(void *ctx, cJSON *rows, int rc)
+{
+	struct usage_question *q = ctx;
+	cJSON *answer;
+
+	if (q->client == NULL) {
+		cJSON_Delete(rows);
+	} else if (rc < 0) {
+		control_refuse(
+		    q->client, "cannot read the totals: %s", strerror(-rc));
+	} else {
+		answer = cJSON_CreateObject();
+		(void)cJSON_AddItemToObject(answer, "rows", rows);
+		control_answer(q->client, answer);
+	}
+	free(q);
+}
+
+/* [--by PART] [--since DAY], in any order, each again at will. */
+static void
+run_usage(struct control_client *client, struct master *m,
+    const struct control_request *request)
+{
+	struct usage_question *q;
+	const char *since = "";
+	unsigned by = 0;
+	bool ok = request->nargs % 2 == 0;
+
+	for (size_t i = 0; ok && i < request->nargs; i += 2) {
+		const char *option = request->args[i];
+		const char *value = request->args[i + 1];
+
+		if (strcmp(option, "--by") == 0)
+			by |= usage_part(value), ok = usage_part(value) != 0;
+		else if (strcmp(option, "--since") == 0)
+			ok = usage_is_day(since = value);
+		else
+			ok = false;
+	}
+	if (!ok) {
+		control_refuse(client,
+		    "\"usage\" takes \"--by credential|model|day|client\" "
+		    "and \"--since YYYY-MM-DD\"");
+		return;
+	}
+	q = xcalloc(1, sizeof(*q));
+	control_defer(client, &q->client);
+	usage_report(
+	    m->usage, by != 0 ? by : TOTALS_USUAL, since, answer_usage, q);
+}
+
 static void
 run_upgrade(struct control_client *client, struct master *m,
     const struct control_request *request UNUSED)
@@ -414,7 +494,7 @@ const struct control_verb control_verbs[] = {
 	{ "top", 0, 0, run_unavailable },
 	{ "unbind", 2, 2, run_unbind },
 	{ "upgrade", 0, 0, run_upgrade },
-	{ "usage", 0, 0, run_unavailable },
+	{ "usage", 0, CONTROL_ARGS_MAX, run_usage },
 	{ "why", 1, 1, run_why },
 };
 

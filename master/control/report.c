@@ -167,8 +167,8 @@ count_in_flight(struct board *board)
 			continue;
 		for (k = 0; k < BOARD_ATTEMPTS; k++) {
 			credential = slot->attempts[k].credential;
-			if (atomic_load(&slot->attempts[k].state) !=
-				ATTEMPT_FREE &&
+			if (atomic_load(&slot->attempts[k].state) ==
+				ATTEMPT_RUNNING &&
 			    credential < BOARD_CREDENTIALS)
 				counts[credential]++;
 		}

@@ -27,7 +27,7 @@ enum {
 	CTL_NOT_RUNNING = 3
 };
 
-enum { ANSWER_MAX = 256 << 20, ARGS_MAX = 5, ANSWER_S = 30, LONG_S = 120 };
+enum { ANSWER_MAX = 256 << 20, ARGS_MAX = 8, ANSWER_S = 30, LONG_S = 120 };
 
 struct verb {
 	const char *name;
@@ -67,8 +67,10 @@ static const struct verb verbs[] = {
 	    "forget bindings" },
 	{ "why", " REQUEST-ID", 1, 1, { 0 }, ANSWER_S, show_why,
 	    "how a request found its credential" },
-	{ "usage", "", 0, 0, { 0 }, ANSWER_S, show_nothing,
-	    "tokens and requests by day" },
+	{ "usage", " [--by credential|model|day|client] [--since DATE]", 0, 8,
+	    { "--by|--since", NULL, "--by|--since", NULL, "--by|--since", NULL,
+		"--by|--since", NULL },
+	    ANSWER_S, show_usage, "requests and tokens, by these or as asked" },
 	{ "top", "", 0, 0, { 0 }, ANSWER_S, show_nothing,
 	    "what goes on, again and again" },
 	{ "reload", " [--dry-run]", 0, 1, { "--dry-run", NULL }, LONG_S,

@@ -302,6 +302,97 @@ show_why(const cJSON *answer)
 	PRINT_TABLE(passed_columns, member(answer, "passed_over"));
 }
 
+/* "812", "45.2k", "3.1M": four digits say enough to people. */
+static void
+write_count(const cJSON *value, struct buf *out)
+{
+	static const char units[] = " kMGT";
+	double n = cJSON_IsNumber(value) ? value->valuedouble : 0;
+	size_t unit = 0;
+
+	if (n < 100000) {
+		buf_printf(out, "%.0f", n);
+		return;
+	}
+	for (; n >= 1000 && units[unit + 1] != '\0'; unit++)
+		n /= 1000;
+	buf_printf(out, "%.1f%c", n, units[unit]);
+}
+
+static const struct table_column usage_columns[] = {
+	{ .title = "DAY", .field = "day" },
+	{ .title = "CREDENTIAL", .field = "credential", .cut_to = SHOWN },
+	{ .title = "MODEL", .field = "model", .cut_to = SHOWN },
+	{ .title = "CLIENT", .field = "client" },
+	{ .title = "REQ",
+	    .field = "requests",
+	    .write = write_count,
+	    .right = true },
+	{ .title = "FAIL",
+	    .field = "failed",
+	    .write = write_count,
+	    .right = true },
+	{ .title = "INPUT",
+	    .field = "input",
+	    .write = write_count,
+	    .right = true },
+	{ .title = "CACHED",
+	    .field = "cached",
+	    .write = write_count,
+	    .right = true },
+	{ .title = "OUTPUT",
+	    .field = "output",
+	    .write = write_count,
+	    .right = true },
+	{ .title = "TOTAL",
+	    .field = "total",
+	    .write = write_count,
+	    .right = true },
+};
+
+/* What all rows lack was added up: it is not shown. */
+static bool
+is_shown(const cJSON *rows, const struct table_column *column)
+{
+	const cJSON *row;
+
+	cJSON_ArrayForEach (row, rows)
+		if (!cJSON_IsNull(member(row, column->field)))
+			return true;
+	return false;
+}
+
+/* The counts of tokens beside the others, where a table finds them. */
+static void
+lift_tokens(cJSON *row)
+{
+	cJSON *tokens = cJSON_DetachItemFromObject(row, "tokens"), *item;
+
+	while (tokens != NULL && (item = tokens->child) != NULL) {
+		(void)cJSON_DetachItemViaPointer(tokens, item);
+		(void)cJSON_AddItemToObject(row, item->string, item);
+	}
+	cJSON_Delete(tokens);
+}
+
+void
+show_usage(const cJSON *answer)
+{
+	struct table_column shown[ARRAY_LEN(usage_columns)];
+	cJSON *rows = cJSON_Duplicate(member(answer, "rows"), true), *row;
+	size_t n = 0;
+
+	if (cJSON_GetArraySize(rows) == 0)
+		(void)puts("no usage");
+	cJSON_ArrayForEach (row, rows)
+		lift_tokens(row);
+	for (size_t i = 0; i < ARRAY_LEN(usage_columns); i++)
+		if (is_shown(rows, &usage_columns[i]))
+			shown[n++] = usage_columns[i];
+	table_print(stdout, shown, n, rows);
+	cJSON_Delete(rows);
+}
+
 void
 show_nothing(const cJSON *answer UNUSED)
 {

@@ -16,6 +16,7 @@ show_fn show_session;
 show_fn show_reload;
 show_fn show_upgrade;
 show_fn show_why;
+show_fn show_usage;
 show_fn show_nothing;
 
 #endif

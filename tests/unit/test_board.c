@@ -447,36 +447,46 @@ static void
 attempts_run_until_they_end_or_are_reaped(void **state UNUSED)
 {
 	struct board_slot *slot = &board->slots[2];
+	struct board_attempt *a;
 	int index, last = -1;
 
 	assert_int_equal(board_slot_claim(board, 2), 0);
-	index = board_attempt_begin(slot, 5, "abcdefghijklmnopqrst", 2);
+	index = board_attempt_take(slot);
 	assert_true(index >= 0);
-	assert_int_equal(slot->attempts[index].credential, 5);
-	assert_int_equal(slot->attempts[index].number, 2);
-	assert_string_equal(
-	    slot->attempts[index].request_id, "abcdefghijklmnopqrst");
-	assert_int_equal(
-	    atomic_load(&slot->attempts[index].state), ATTEMPT_RUNNING);
+	a = &slot->attempts[index];
+	assert_int_equal(atomic_load(&a->state), ATTEMPT_FREE);
+	a->credential = 5;
+	board_attempt_begin(slot, index);
+	assert_int_equal(atomic_load(&a->state), ATTEMPT_RUNNING);
+	assert_in_range(a->start_ms, clock_now_ms() - 60000, clock_now_ms());
+	board_attempt_record(slot, index, 77);
+	assert_int_equal(atomic_load(&a->state), ATTEMPT_RECORDING);
+	assert_int_equal(a->record_s, 77);
+	board_attempt_end(slot, index);
+	assert_int_equal(board_attempt_take(slot), index);
+	assert_int_equal(a->credential, 0);
 	board_attempt_end(slot, index);
 	assert_int_equal(
 	    atomic_load(&slot->attempts[index].state), ATTEMPT_FREE);
 
 	for (int i = 0; i < BOARD_ATTEMPTS; i++) {
-		last = board_attempt_begin(slot, 5, "r", 1);
+		last = board_attempt_take(slot);
 		assert_true(last >= 0);
+		board_attempt_begin(slot, last);
 	}
-	assert_int_equal(board_attempt_begin(slot, 5, "r", 1), -1);
+	assert_int_equal(board_attempt_take(slot), -1);
+	board_attempt_begin(slot, -1);
+	board_attempt_record(slot, -1, 0);
 	board_attempt_end(slot, -1);
 	board_attempt_end(slot, last);
-	assert_int_equal(board_attempt_begin(slot, 5, "r", 1), last);
+	assert_int_equal(board_attempt_take(slot), last);
 
 	atomic_store(&slot->state, BOARD_SLOT_SERVING);
 	board_slot_reap(board, slot);
 	assert_int_equal(atomic_load(&slot->state), BOARD_SLOT_FREE);
 	assert_int_equal(
 	    atomic_load(&slot->attempts[last].state), ATTEMPT_FREE);
-	assert_true(board_attempt_begin(slot, 5, "r", 1) >= 0);
+	assert_true(board_attempt_take(slot) >= 0);
 }
 
 static void

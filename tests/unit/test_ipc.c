@@ -94,7 +94,7 @@ frozen_forms_have_their_size(void **state UNUSED)
 static void
 descriptor_crosses_and_closes_on_exec(void **state UNUSED)
 {
-	struct ipc_log log = { IPC_LOG_ACCESS };
+	struct ipc_log log = { .kind = IPC_LOG_ACCESS };
 	struct ipc_message m;
 	struct pair p;
 	int ends[2];

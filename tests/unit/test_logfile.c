@@ -33,6 +33,7 @@ wish_make(struct wish *w, const char *file, const char *access)
 	    *access != '\0' ? xasprintf("%s/%s", w->scratch.dir, access)
 			    : xstrdup("");
 	w->config.log.usage_file = xstrdup("");
+	w->config.state_dir = xstrdup(w->scratch.dir);
 }
 
 static void
@@ -41,6 +42,7 @@ wish_end(struct wish *w)
 	free(w->config.log.file);
 	free(w->config.log.access_file);
 	free(w->config.log.usage_file);
+	free(w->config.state_dir);
 	scratch_remove(&w->scratch);
 }
 
@@ -78,7 +80,9 @@ each_log_has_the_file_that_is_named(void **state UNUSED)
 	assert_true(is_file(logfile_stderr(logs), w.config.log.file));
 	assert_true(is_file(
 	    logfile_fd(logs, IPC_LOG_ACCESS), w.config.log.access_file));
-	assert_int_equal(logfile_fd(logs, IPC_LOG_USAGE), -1);
+	assert_true(logfile_has_spool(logs));
+	assert_true(
+	    is_file(logfile_fd(logs, IPC_LOG_USAGE), logfile_usage_path(logs)));
 	logfile_close(logs);
 	wish_end(&w);
 }

@@ -202,7 +202,7 @@ on_need_refresh(void *ctx UNUSED, const struct ipc_refresh *r UNUSED)
 }
 
 static const struct workers_ops ops = { on_ready, on_failed, on_died, on_empty,
-	on_result, on_need_refresh, NULL };
+	on_result, on_need_refresh, NULL, NULL };
 
 static void
 on_child(evutil_socket_t number UNUSED, short what UNUSED, void *arg)

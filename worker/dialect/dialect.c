@@ -90,21 +90,19 @@ static write_body_fn openai_body, claude_body, gemini_body;
 static write_event_fn openai_event, responses_event, claude_event, gemini_event;
 
 static const struct {
-	const char *name;
 	struct span keepalive;
 	write_body_fn *body;
 	write_event_fn *event;
 } dialects[DIALECT_MAX] = {
-	[DIALECT_OPENAI] = { "openai", SPAN(": keep-alive\n\n"), openai_body,
+	[DIALECT_OPENAI] = { SPAN(": keep-alive\n\n"), openai_body,
 	    openai_event },
-	[DIALECT_RESPONSES] = { "responses", SPAN(": keep-alive\n\n"),
-	    openai_body, responses_event },
-	[DIALECT_CLAUDE] = { "claude",
-	    SPAN("event: ping\ndata: {\"type\": \"ping\"}\n\n"), claude_body,
-	    claude_event },
+	[DIALECT_RESPONSES] = { SPAN(": keep-alive\n\n"), openai_body,
+	    responses_event },
+	[DIALECT_CLAUDE] = { SPAN(
+				 "event: ping\ndata: {\"type\": \"ping\"}\n\n"),
+	    claude_body, claude_event },
 	/* Comments cut the stream off in the SDK of Gemini CLI 0.61. */
-	[DIALECT_GEMINI] = { "gemini", SPAN("\r\n"), gemini_body,
-	    gemini_event },
+	[DIALECT_GEMINI] = { SPAN("\r\n"), gemini_body, gemini_event },
 };
 
 /* Codes on which Codex gives up for good (codex 0.169.0). */
@@ -212,12 +210,6 @@ static const struct {
 enum { STATUS_UNKNOWN = 502 };
 
 const char *
-dialect_name(enum dialect d)
-{
-	return dialects[d].name;
-}
-
-const char *
 dialect_stream_type(void)
 {
 	return "text/event-stream";
@@ -303,13 +295,11 @@ secret_at(struct span s, size_t *mark)
 	return 0;
 }
 
-/* Copies a message, cut at its limit, with what looks like secrets left out. */
-static void
-put_message(struct buf *b, const char *message)
+size_t
+dialect_clean_message(const char *message, char clean[DIALECT_MESSAGE_MAX])
 {
-	char clean[DIALECT_MESSAGE_MAX];
-	struct span rest = { message, strnlen(message, sizeof(clean)) };
-	bool cut = rest.len == sizeof(clean) && message[rest.len] != '\0';
+	struct span rest = { message, strnlen(message, DIALECT_MESSAGE_MAX) };
+	bool cut = rest.len == DIALECT_MESSAGE_MAX && message[rest.len] != '\0';
 	bool inside = false; /* of a word, where no mark begins */
 	size_t out = 0;
 	size_t mark;
@@ -331,7 +321,15 @@ put_message(struct buf *b, const char *message)
 		rest.p += n;
 		rest.len -= n;
 	}
-	buf_json_string(b, clean, out);
+	return out;
+}
+
+static void
+put_message(struct buf *b, const char *message)
+{
+	char clean[DIALECT_MESSAGE_MAX];
+
+	buf_json_string(b, clean, dialect_clean_message(message, clean));
 }
 
 static void

@@ -31,9 +31,6 @@ struct dialect_error {
 	const char *request_id; /* Claude shows it */
 };
 
-/* "openai", "responses", "claude", "gemini": logs and labels of metrics. */
-const char *dialect_name(enum dialect d);
-
 /* Of the head of a stream that we open ourselves. */
 const char *dialect_stream_type(void);
 
@@ -45,6 +42,13 @@ struct span dialect_keepalive(enum dialect d);
 
 /* "Too Many Requests"; "OK" below 400, "Error" for one without a phrase. */
 const char *dialect_status_phrase(int status);
+
+/*
+ * Copies a message, cut at its limit, with what looks like secrets left out.
+ * The bytes of it; it is not terminated.
+ */
+size_t
+dialect_clean_message(const char *message, char clean[DIALECT_MESSAGE_MAX]);
 
 /*
  * Appends the JSON body of an error in the shape of the dialect, without a

@@ -129,18 +129,36 @@ start_call(struct attempt *a, const struct attempt_ask *ask,
 static void
 note_on_board(struct attempt *a, const struct attempt_ask *ask)
 {
-	struct board_slot *slot = a->worker->slot;
-	struct board_attempt *entry;
+	const struct exchange *x = ask->x;
+	struct board_attempt *b;
 
-	(void)atomic_fetch_add(&slot->counters.attempts, 1);
-	a->index =
-	    board_attempt_begin(slot, a->slot, ask->x->request_id, a->number);
+	a->index = board_attempt_take(a->worker->slot);
+	b = a->index >= 0 ? &a->worker->slot->attempts[a->index]
+			  : xcalloc(1, sizeof(*b));
+	b->credential = a->slot;
+	b->number = a->number > UINT8_MAX ? UINT8_MAX : (uint8_t)a->number;
+	b->dialect = (uint8_t)x->route.dialect;
+	b->stream = ask->stream;
+	b->has_client = x->has_scope;
+	memcpy(b->client, x->scope.bytes, sizeof(b->client));
+	(void)str_copy(b->request_id, sizeof(b->request_id), x->request_id);
+	(void)str_copy(b->session, sizeof(b->session), ask->session);
+	(void)str_copy(b->provider, sizeof(b->provider), a->provider);
+	(void)str_copy(b->model, sizeof(b->model), ask->canonical);
+	(void)str_copy(b->upstream, sizeof(b->upstream), a->model);
+	(void)str_copy(b->id, sizeof(b->id), a->credential);
+	a->noted = b;
+	board_attempt_begin(a->worker->slot, a->index);
+}
+
+static void
+take_off_board(struct attempt *a)
+{
+	board_attempt_end(a->worker->slot, a->index);
 	if (a->index < 0)
-		return;
-	entry = &slot->attempts[a->index];
-	entry->dialect = (uint8_t)ask->x->route.dialect;
-	entry->stream = ask->stream;
-	(void)str_copy(entry->model, sizeof(entry->model), a->model);
+		free(a->noted);
+	a->noted = NULL;
+	a->index = -1;
 }
 
 static void
@@ -170,13 +188,17 @@ attempt_start(struct attempt *a, const struct attempt_ask *ask,
 	a->collects = !ask->stream && is_codex_oauth(ask->credential,
 					  ask->x->route.row->operation);
 	rc = edit_body(a, ask);
-	if (rc == 0)
+	if (rc == 0) {
+		/* Before, because a record too many is better than none. */
+		note_on_board(a, ask);
 		rc = start_call(a, ask, events, ctx);
+	}
 	if (rc != 0) {
+		take_off_board(a);
 		free_parts(a);
 		return rc;
 	}
-	note_on_board(a, ask);
+	(void)atomic_fetch_add(&a->worker->slot->counters.attempts, 1);
 	return 0;
 }
 
@@ -188,8 +210,7 @@ attempt_stop(struct attempt *a)
 	if (a->call != NULL && !a->ended)
 		upstream_cancel(a->call);
 	a->call = NULL;
-	board_attempt_end(a->worker->slot, a->index);
-	a->index = -1;
+	take_off_board(a);
 }
 
 void

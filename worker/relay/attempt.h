@@ -50,13 +50,16 @@ struct attempt {
 	char *body;      /* with edits; NULL: the exchange's own */
 	size_t body_len; /* of what is sent */
 	int index;       /* among the attempts in flight on the board */
+	struct board_attempt *noted; /* there, or ours if there is no room */
 };
 
 struct attempt_ask {
 	struct exchange *x;
 	const struct state_credential *credential; /* both of a transaction */
 	const struct state_model *model;
-	struct span asked; /* the model as the client spelled it */
+	struct span asked;     /* the model as the client spelled it */
+	const char *canonical; /* the model */
+	const char *session;   /* shortened, or "" */
 	const struct rewrite_places *places; /* of the body */
 	bool stream;                         /* the client wants one */
 	bool unseal; /* leave out reasoning that is encrypted */

@@ -65,9 +65,7 @@ relay_bury(struct relay *r)
 {
 	struct relays *rs = r->all;
 
-	if (r->trying)
-		attempt_end(&r->attempt);
-	r->trying = false;
+	relay_close_attempt(r, ATTEMPT_CLIENT_GONE, r->attempt.status);
 	relay_unpark(r);
 	if (r->counted)
 		(void)atomic_fetch_sub(&r->worker->slot->streams, 1);

@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/alloc.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "worker/dialect/dialect.h"
 #include "worker/relay/outgoing.h"
 #include "worker/relay/relay_core.h"
 
@@ -27,31 +29,43 @@ enum { START_NEXT = 1 };
 
 /* ---- booking */
 
+/* What went wrong, in words that repeat no secret. */
+static void
+describe_failure(const struct relay *r, char text[DIALECT_MESSAGE_MAX + 1])
+{
+	const char *secret = r->attempt.secret;
+	size_t len = 0;
+
+	if (r->last != NULL &&
+	    (secret[0] == '\0' || strstr(r->last->message, secret) == NULL))
+		len = dialect_clean_message(r->last->message, text);
+	text[len] = '\0';
+}
+
 static void
 write_usage(struct relay *r, enum attempt_end end, int status)
 {
-	const struct attempt *a = &r->attempt;
+	struct attempt *a = &r->attempt;
 	bool failed = end != ATTEMPT_OK && end != ATTEMPT_CLIENT_GONE;
-	struct usage_record record = {
-		.attempt = a->number,
-		.provider = a->provider,
-		.model = r->model,
-		.upstream_model = a->model,
-		.credential = a->credential,
-		.session = r->session_short,
-		.stream = r->stream,
+	char error[DIALECT_MESSAGE_MAX + 1] = "";
+	struct tokens tokens;
+	struct usage_end e = {
+		.time_s = time(NULL),
 		.status = status,
-		.end = end,
-		.error = failed && r->last != NULL ? r->last->message : "",
+		.failed = failed,
+		.outcome = outcome_end_name(end),
+		.error = error,
 		.latency_us = clock_mono_us() - a->start_us,
 		.ttft_us = a->first_us != 0 ? a->first_us - a->start_us : -1,
 	};
 
+	if (failed)
+		describe_failure(r, error);
 	/* Only what is taken for an answer was read. */
-	if (r->answer != ANSWER_NONE && r->answer != ANSWER_ERROR)
-		record.has_tokens =
-		    dialect_stream_tokens(&r->frames, &record.tokens);
-	usage_write(r->x, &record);
+	if (r->answer != ANSWER_NONE && r->answer != ANSWER_ERROR &&
+	    dialect_stream_tokens(&r->frames, &tokens))
+		e.tokens = &tokens;
+	usage_write(a, &e);
 }
 
 void
@@ -145,6 +159,8 @@ start(struct relay *r, const struct state_credential *c,
 		.credential = c,
 		.model = m,
 		.asked = span_of(r->asked),
+		.canonical = r->model,
+		.session = r->session_short,
 		.places = &r->places,
 		.stream = r->stream,
 		.unseal = r->unsealed,

@@ -1,100 +1,63 @@
 /* SPDX-License-Identifier: MIT */
 #include "worker/relay/usage.h"
 
-#include <inttypes.h>
-#include <string.h>
-#include <time.h>
+#include <errno.h>
 #include <unistd.h>
 
-#include "common/buf.h"
-#include "common/str.h"
-#include "worker/dialect/dialect.h"
-
-enum { LINE_BYTES = 16 * 1024, CLIENT_BYTES = 6 };
+#include "common/log.h"
+#include "worker/worker.h"
 
 static void
-put_string(struct buf *b, const char *name, const char *value)
+count_tokens(struct attempt *a, const struct tokens *tokens)
 {
-	buf_printf(b, ",\"%s\":", name);
-	if (value == NULL || value[0] == '\0')
-		buf_puts(b, "null");
-	else
-		buf_json_string(b, value, strlen(value));
+	_Atomic uint64_t *sums =
+	    a->worker->slot->counters.tokens[a->provider_id];
+
+	for (int i = 0; i < TOKENS_MAX; i++)
+		if (tokens->n[i] > 0)
+			(void)atomic_fetch_add(
+			    &sums[i], (uint64_t)tokens->n[i]);
+}
+
+/* 0 or negative errno. What is cut short is not a record to any reader. */
+static int
+append(int fd, const struct buf *line)
+{
+	ssize_t n;
+
+	if (line->failed)
+		return -ENOMEM;
+	do
+		n = write(fd, line->data, line->len);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	return (size_t)n == line->len ? 0 : -ENOSPC;
 }
 
 static void
-put_ms(struct buf *b, const char *name, int64_t us)
+note_failure(struct worker *w, int rc)
 {
-	if (us < 0)
-		buf_printf(b, ",\"%s\":null", name);
-	else
-		buf_printf(b, ",\"%s\":%" PRId64 ".%03d", name, us / 1000,
-		    (int)(us % 1000));
-}
-
-static void
-put_tokens(struct buf *b, const struct usage_record *r)
-{
-	buf_puts(b, ",\"tokens\":");
-	if (!r->has_tokens) {
-		buf_puts(b, "null");
-		return;
+	if (rc < 0) {
+		(void)atomic_fetch_add(&w->slot->counters.usage_lost, 1);
+		if (!w->usage_failing)
+			log_error_e(rc, "cannot write usage records");
 	}
-	for (int i = 0; i < TOKENS_MAX; i++) {
-		buf_printf(
-		    b, "%c\"%s\":", i == 0 ? '{' : ',', token_kind_names[i]);
-		if (r->tokens.n[i] < 0)
-			buf_puts(b, "null");
-		else
-			buf_printf(b, "%" PRId64, r->tokens.n[i]);
-	}
-	buf_putc(b, '}');
-}
-
-static void
-put_record(
-    struct buf *b, const struct exchange *x, const struct usage_record *r)
-{
-	char time_text[32], client[2 * CLIENT_BYTES + 1] = "";
-
-	str_from_time(time(NULL), time_text, sizeof(time_text));
-	if (x->has_scope)
-		str_hex(x->scope.bytes, CLIENT_BYTES, client);
-	buf_printf(b, "{\"time\":\"%s\",\"request_id\":\"%s\",\"attempt\":%u",
-	    time_text, x->request_id, r->attempt);
-	put_string(b, "dialect", dialect_name(x->route.dialect));
-	put_string(b, "provider", r->provider);
-	put_string(b, "model", r->model);
-	put_string(b, "upstream_model", r->upstream_model);
-	put_string(b, "credential", r->credential);
-	put_string(b, "client", client);
-	put_string(b, "session", r->session);
-	buf_printf(
-	    b, ",\"stream\":%s,\"status\":", r->stream ? "true" : "false");
-	if (r->status != 0)
-		buf_printf(b, "%d", r->status);
-	else
-		buf_puts(b, "null");
-	buf_printf(b, ",\"failed\":%s",
-	    r->end == ATTEMPT_OK || r->end == ATTEMPT_CLIENT_GONE ? "false"
-								  : "true");
-	put_string(b, "outcome", outcome_end_name(r->end));
-	put_string(b, "error", r->error);
-	put_ms(b, "latency_ms", r->latency_us);
-	put_ms(b, "ttft_ms", r->ttft_us);
-	put_tokens(b, r);
-	buf_puts(b, "}\n");
+	w->usage_failing = rc < 0;
 }
 
 void
-usage_write(const struct exchange *x, const struct usage_record *r)
+usage_write(struct attempt *a, const struct usage_end *end)
 {
-	struct buf b = BUF_INIT(LINE_BYTES);
+	static struct buf line = BUF_INIT(USAGE_LINE_MAX);
+	struct worker *w = a->worker;
 
-	if (x->worker->usage_fd < 0)
+	if (end->tokens != NULL)
+		count_tokens(a, end->tokens);
+	if (w->usage_fd < 0)
 		return;
-	put_record(&b, x, r);
-	if (!b.failed)
-		(void)!write(x->worker->usage_fd, b.data, b.len);
-	buf_fini(&b);
+	buf_clear(&line);
+	usage_line_put(&line, a->noted, end);
+	board_attempt_record(w->slot, a->index, end->time_s);
+	note_failure(w, append(w->usage_fd, &line));
 }
