@@ -392,6 +392,37 @@ store_open_worker(
 	return store_errno(open_env(store, path, false));
 }
 
+static int
+check_mark_of(enum store_kind kind, const char *path, const char *boot_id)
+{
+	AUTO_CLOSE int dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (dir_fd < 0)
+		return -errno;
+	return syncs(kind) ? 0 : check_mark(dir_fd, boot_id);
+}
+
+int
+store_open_reader(struct store *store, enum store_kind kind,
+    const char *state_dir, const char *boot_id)
+{
+	char path[PATH_MAX];
+	int rc;
+
+	init(store, kind);
+	store->read_only = true;
+	rc = env_path(kind, state_dir, path, sizeof(path));
+	if (rc == 0)
+		rc = check_mark_of(kind, path, boot_id);
+	if (rc != 0)
+		return rc;
+	rc = open_env(store, path, false);
+	if (rc == SCHEMA_DIFFERS)
+		return STORE_OTHER;
+	rc = store_errno(rc);
+	return rc == -EBADMSG ? STORE_STALE : rc;
+}
+
 int
 store_discard(enum store_kind kind, const char *state_dir)
 {

@@ -75,6 +75,14 @@ int store_open_master(struct store *store, enum store_kind kind,
 int store_open_worker(struct store *store, enum store_kind kind,
     const char *state_dir) MUST_CHECK;
 
+/*
+ * For whoever only looks, also while no daemon runs: 0, STORE_STALE,
+ * STORE_OTHER, or negative errno. Takes a slot among the readers, for which
+ * the lock file must be writable.
+ */
+int store_open_reader(struct store *store, enum store_kind kind,
+    const char *state_dir, const char *boot_id) MUST_CHECK;
+
 /* Removes the files of an environment that is not open. */
 int store_discard(enum store_kind kind, const char *state_dir);
 

@@ -387,6 +387,17 @@ open_control(struct master *m, const struct config *config, struct buf *why)
 	return rc;
 }
 
+/* For who finds the socket without a daemon, and wants to know more. */
+static void
+leave_link(const struct config *config)
+{
+	AUTO_FREE char *path = xasprintf("%s/state-dir", config->runtime_dir);
+
+	(void)unlink(path);
+	if (symlink(config->state_dir, path) < 0)
+		log_debug("cannot make the link %s", path);
+}
+
 static int
 write_pidfile(struct master *m, const struct config *config, struct buf *why)
 {
@@ -436,6 +447,7 @@ start_set_up(struct master *m, const struct config *config, struct buf *why)
 		rc = write_pidfile(m, config, why);
 	if (rc < 0)
 		return rc;
+	leave_link(config);
 	m->reload = reload_new(m);
 	reload_inherit(m->reload, m->handover);
 	m->janitor = janitor_new(m);

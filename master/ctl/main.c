@@ -4,10 +4,12 @@
  * what each takes and how its answer is shown; what they do the daemon knows.
  */
 #include <getopt.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "build.h"
 #include "common/alloc.h"
@@ -15,6 +17,7 @@
 #include "master/ctl/client.h"
 #include "master/ctl/pages.h"
 #include "master/ctl/show.h"
+#include "master/ctl/stopped.h"
 
 /* Where it is when the configuration does not say, or cannot be read. */
 #define DEFAULT_SOCKET "/run/fairlead/control.sock"
@@ -87,7 +90,8 @@ static const struct verb verbs[] = {
 
 struct call {
 	bool json;
-	char *socket; /* NULL: of the configuration */
+	char *socket;    /* NULL: of the configuration */
+	char *state_dir; /* NULL: nobody knows */
 	const struct verb *verb;
 	char *const *args;
 	size_t nargs;
@@ -210,22 +214,41 @@ parse(struct call *call, int argc, char **argv)
 	return parse_verb(call, argc - optind, argv + optind);
 }
 
-/* In the runtime-dir of the configuration, if that can be read. */
-static char *
-find_socket(void)
+/* As the configuration says, if that can be read. */
+static void
+find_places(struct call *call)
 {
 	struct config_report report;
 	struct config *config;
-	char *path;
 
 	config_report_init(&report);
-	if (config_load(PATH_CONFIG, &config, &report) == 0)
-		path = xasprintf("%s/control.sock", config->runtime_dir);
-	else
-		path = xstrdup(DEFAULT_SOCKET);
+	if (config_load(PATH_CONFIG, &config, &report) == 0) {
+		call->socket =
+		    xasprintf("%s/control.sock", config->runtime_dir);
+		call->state_dir = xstrdup(config->state_dir);
+	} else {
+		call->socket = xstrdup(DEFAULT_SOCKET);
+	}
 	config_free(config);
 	config_report_fini(&report);
-	return path;
+}
+
+/* A daemon that used that socket has left beside it where its state is. */
+static void
+find_state(struct call *call)
+{
+	const char *slash = strrchr(call->socket, '/');
+	int len = slash != NULL ? (int)(slash - call->socket) : 0;
+	AUTO_FREE char *link = xasprintf(
+	    "%.*s%sstate-dir", len, call->socket, slash != NULL ? "/" : "");
+	char target[PATH_MAX];
+	ssize_t n = readlink(link, target, sizeof(target) - 1);
+
+	if (n <= 0)
+		return;
+	target[n] = '\0';
+	free(call->state_dir);
+	call->state_dir = xstrdup(target);
 }
 
 /* The reason, for people and, with -j, for programs. */
@@ -278,8 +301,43 @@ show(const struct call *call, const cJSON *answer, struct buf *text)
 	return CTL_DONE;
 }
 
+/* What the databases of a daemon that does not run still say. */
 static int
-run_pages(const struct call *call)
+look_at_stopped(struct call *call)
+{
+	show_fn *show_text =
+	    call->verb->show != NULL ? call->verb->show : show_sessions;
+	struct buf why = BUF_INIT(4096);
+	AUTO_FREE char *text = NULL;
+	cJSON *answer = NULL;
+
+	find_state(call);
+	if (call->state_dir != NULL)
+		answer =
+		    stopped_answer(call->state_dir, call->verb->name, &why);
+	if (answer == NULL) {
+		if (why.len > 0)
+			(void)fprintf(
+			    stderr, "fairleadctl: %s\n", buf_string(&why));
+		buf_fini(&why);
+		return fail_to_ask(call, CLIENT_NOT_RUNNING);
+	}
+	(void)fprintf(stderr,
+	    "fairleadctl: fairlead is not running (nobody listens on %s); "
+	    "this is what %s holds\n",
+	    call->socket, call->state_dir);
+	text = cJSON_PrintUnformatted(answer);
+	if (call->json)
+		(void)puts(text);
+	else
+		show_text(answer);
+	cJSON_Delete(answer);
+	buf_fini(&why);
+	return show_text == show_status ? CTL_NOT_RUNNING : CTL_DONE;
+}
+
+static int
+run_pages(struct call *call)
 {
 	const struct pages_ask ask = {
 		.socket = call->socket,
@@ -297,6 +355,8 @@ run_pages(const struct call *call)
 		rc = fail(call, CTL_FAILED,
 		    cJSON_GetStringValue(
 			cJSON_GetObjectItem(refusal, "error")));
+	else if (rc == CLIENT_NOT_RUNNING && call->nargs == 0)
+		rc = look_at_stopped(call);
 	else if (rc != 0)
 		rc = fail_to_ask(call, rc);
 	cJSON_Delete(refusal);
@@ -311,12 +371,17 @@ run(struct call *call)
 	int rc;
 
 	if (call->socket == NULL)
-		call->socket = find_socket();
+		find_places(call);
 	if (call->verb->show == NULL)
 		return run_pages(call);
 	rc = client_ask(call->socket, call->verb->name, call->args, call->nargs,
 	    call->verb->timeout_s, &text, &answer);
-	rc = rc == 0 ? show(call, answer, &text) : fail_to_ask(call, rc);
+	if (rc == 0)
+		rc = show(call, answer, &text);
+	else if (rc == CLIENT_NOT_RUNNING && stopped_knows(call->verb->name))
+		rc = look_at_stopped(call);
+	else
+		rc = fail_to_ask(call, rc);
 	cJSON_Delete(answer);
 	buf_fini(&text);
 	return rc;
@@ -331,5 +396,6 @@ main(int argc, char **argv)
 	if (status == CTL_DONE)
 		status = run(&call);
 	free(call.socket);
+	free(call.state_dir);
 	return status;
 }

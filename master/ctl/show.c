@@ -121,6 +121,13 @@ show_head(const cJSON *answer)
 	const cJSON *reloads = member(answer, "reloads");
 	struct buf uptime = BUF_INIT(64);
 
+	if (strcmp(string(answer, "state"), "stopped") == 0) {
+		(void)printf("fairlead: stopped, generation %.0f\n"
+			     "%.0f sessions, %.0f models\n\n",
+		    number(answer, "generation"), number(answer, "sessions"),
+		    number(answer, "models"));
+		return;
+	}
 	table_write_seconds(member(answer, "uptime_s"), &uptime);
 	(void)printf("fairlead %s: %s, pid %.0f, generation %.0f, up %s\n",
 	    string(answer, "version"), string(answer, "state"),

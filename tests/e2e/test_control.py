@@ -126,6 +126,66 @@ def test_daemon_not_running_is_3(daemon):
         assert done.stderr
 
 
+def test_a_stopped_daemon_is_still_looked_at(make_daemon, stub):
+    """From its databases: everything but what only a process knows."""
+    daemon = make_daemon(merged(pool(stub, "claude", "openai"), {
+        "routing": {"session-affinity": True}}))
+    for n in range(3):
+        assert daemon.ask(CLAUDE, "hi", headers={
+            "x-session-id": f"s{n}"}).status == 200
+    stub.fault("status", code=403)
+    daemon.ask(OPENAI, "hi")
+    (off,) = [name for name, row in daemon.credentials().items()
+              if row["state"] == "blocked"]
+    alive = {verb: daemon.ctl(verb) for verb in (
+        "status", "credentials", "models", "sessions")}
+    daemon.stop()
+    for verb, was in alive.items():
+        done = daemon.ctl_run("-j", verb)
+        assert done.returncode == (3 if verb == "status" else 0), done
+        assert "not running" in done.stderr
+        data = json.loads(done.stdout)
+        assert data["schema"] == 1
+        for name in was:
+            if name not in ("schema", "worker_deaths"):
+                assert name in data, (verb, name)
+        assert daemon.ctl_run(verb).stdout.strip()
+    rows = {row["id"]: row for row in json.loads(daemon.ctl_run(
+        "-j", "credentials").stdout)["credentials"]}
+    for name, row in ((row["id"], row) for row in
+                      alive["credentials"]["credentials"]):
+        for member in ("provider", "source", "state", "reason", "priority",
+                       "weight", "models", "sessions"):
+            assert rows[name][member] == row[member], (name, member)
+    assert rows[off]["state"] == "blocked" and rows[off]["until"]
+    data = json.loads(daemon.ctl_run("-j", "models").stdout)
+    assert data["models"] == alive["models"]["models"]
+    data = json.loads(daemon.ctl_run("-j", "sessions").stdout)
+    assert data["total"] == alive["sessions"]["total"] >= 3
+    assert data["by_credential"] == alive["sessions"]["by_credential"]
+    assert daemon.ctl_run("reload").returncode == 3
+    daemon.start()
+    assert daemon.sessions()["total"] == alive["sessions"]["total"]
+
+
+def test_a_hung_client_of_the_socket_blocks_nobody(daemon):
+    """Neither one that says nothing, nor one that reads no answer."""
+    silent, deaf = (socket.socket(socket.AF_UNIX) for _ in range(2))
+    for sock in (silent, deaf):
+        sock.connect(str(daemon.socket))
+    silent.sendall(b'{"verb":')
+    deaf.sendall(b'{"verb":"status","args":[]}\n')
+    start = time.monotonic()
+    for _ in range(5):
+        assert daemon.ctl_run("status").returncode == 0
+    assert daemon.ctl_run("reload").returncode == 0
+    assert time.monotonic() - start < 4 * SLOW
+    silent.settimeout(10 * SLOW)
+    assert silent.recv(100) == b"", "it is not waited for for ever"
+    for sock in (silent, deaf):
+        sock.close()
+
+
 def test_no_socket_at_all_is_3(tmp_path):
     done = subprocess.run(
         [str(FAIRLEADCTL), "-s", str(tmp_path / "none.sock"), "status"],
