@@ -61,6 +61,15 @@ static const char *const reason_names[COOL_MAX] = {
 	[COOL_NETWORK] = "network",
 };
 
+static const char *const moved_names[BOARD_MOVED_MAX] = {
+	[BOARD_MOVED_OTHER] = "other",
+	[BOARD_MOVED_FAILED] = "failed",
+	[BOARD_MOVED_COOLING] = "cooling",
+	[BOARD_MOVED_BLOCKED] = "blocked",
+	[BOARD_MOVED_DISABLED] = "disabled",
+	[BOARD_MOVED_GONE] = "gone",
+};
+
 _Static_assert(sizeof(struct board_counters) % sizeof(uint64_t) == 0,
     "counters are summed as an array of words");
 _Static_assert(sizeof(struct board_attempt) == 640, "ten cache lines");
@@ -452,6 +461,12 @@ const char *
 board_reason_name(uint8_t reason)
 {
 	return reason < COOL_MAX ? reason_names[reason] : "unknown";
+}
+
+const char *
+board_moved_name(enum board_moved why)
+{
+	return moved_names[why];
 }
 
 uint64_t

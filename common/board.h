@@ -286,6 +286,9 @@ void board_cell_reset(struct board_cell *cell, uint16_t incarnation);
 
 const char *board_reason_name(uint8_t reason);
 
+/* "failed", "cooling", ...: labels of metrics. */
+const char *board_moved_name(enum board_moved why);
+
 /*
  * A cursor is one word moved by CAS from what was read to chosen + 1, so that
  * a pick that lost the race picks again with the new value.

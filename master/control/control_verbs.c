@@ -79,6 +79,23 @@ add_reloads(cJSON *answer, const struct master *m)
 	add_number(reloads, "failed", (int64_t)reload_count(m->reload, false));
 }
 
+/* How requests of sessions found their credential, and why some moved. */
+static void
+add_affinity(cJSON *answer, const struct board_counters *sum)
+{
+	cJSON *affinity = cJSON_AddObjectToObject(answer, "affinity");
+	cJSON *by;
+
+	add_number(affinity, "hit", (int64_t)sum->affinity_hit);
+	add_number(affinity, "new", (int64_t)sum->affinity_new);
+	add_number(affinity, "moved", (int64_t)sum->affinity_moved);
+	add_number(affinity, "none", (int64_t)sum->affinity_none);
+	by = cJSON_AddObjectToObject(affinity, "moved_by");
+	for (int i = 0; i < BOARD_MOVED_MAX; i++)
+		add_number(by, board_moved_name((enum board_moved)i),
+		    (int64_t)sum->affinity_moved_by[i]);
+}
+
 static cJSON *
 credentials_of(struct master *m, const struct sessions *sessions)
 {
@@ -112,6 +129,7 @@ run_status(struct control_client *client, struct master *m,
 	    answer, "models", (int64_t)registry_count_models(m->registry));
 	add_number(answer, "sessions", sessions_total(&sessions));
 	add_number(answer, "requests_total", (int64_t)sum.requests);
+	add_affinity(answer, &sum);
 	add_number(
 	    answer, "worker_deaths", (int64_t)workers_deaths(m->workers));
 	add_reloads(answer, m);

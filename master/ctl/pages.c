@@ -26,6 +26,7 @@ struct pages {
 	int64_t rows_left;
 	bool printed;  /* a row, as JSON */
 	char *after;   /* where the next page begins; NULL: at the start */
+	bool listed;   /* a row: there is something to be continued */
 	char *stopped; /* where the rows end, NULL: they do not */
 	cJSON *sum;    /* total, by_credential and, for people, sessions */
 };
@@ -100,6 +101,7 @@ take_rows(struct pages *p, cJSON *rows)
 
 	while ((row = cJSON_DetachItemFromArray(rows, 0)) != NULL) {
 		p->rows_left--;
+		p->listed = true;
 		if (p->ask->json) {
 			print_row(p, row);
 			cJSON_Delete(row);
@@ -126,7 +128,8 @@ take_page(struct pages *p, cJSON *page)
 	next = cJSON_GetStringValue(cJSON_GetObjectItem(page, "next"));
 	free(p->after);
 	p->after = next != NULL ? xstrdup(next) : NULL;
-	if (p->rows_left <= 0 && p->stopped == NULL && next != NULL)
+	if (p->listed && p->rows_left == 0 && p->stopped == NULL &&
+	    next != NULL)
 		p->stopped = xstrdup(next);
 	return next != NULL;
 }

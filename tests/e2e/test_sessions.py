@@ -73,6 +73,7 @@ def test_pages_make_up_the_whole(bound):
     assert seen == whole
     counted = listed(bound, "limit=0")
     assert (counted["total"], counted["sessions"]) == (40, [])
+    assert counted["next"] is None
     empty = bound.ctl_run("-j", "sessions", "credential=nobody")
     assert json.loads(empty.stdout)["sessions"] == []
     for args in (("surplus",), ("limit=",), ("limit=x",), ("model",),

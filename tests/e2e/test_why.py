@@ -82,6 +82,9 @@ def test_a_move_tells_from_where_and_why(sticky, stub):
     assert why(sticky, sticky.ask(CLAUDE, "hi", headers=headers))[
         "decision"] == "hit"
     sticky.log_has(r"debug: .*decision hit")
+    counted = sticky.status()["affinity"]
+    assert (counted["new"], counted["hit"], counted["moved"]) == (1, 2, 1)
+    assert counted["moved_by"]["failed"] == 1
 
 
 def test_pinned(make_daemon, stub):
