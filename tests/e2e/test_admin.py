@@ -63,6 +63,18 @@ def test_requests_and_attempts_are_counted_by_what_they_were(admin, stub):
     assert seen["fairlead_added_latency_seconds_count"] == 7
 
 
+def test_tokens_are_counted(admin):
+    daemon = admin(workers=2)
+    for turn in range(4):
+        assert daemon.ask(CLAUDE, f"hi {turn}").status == 200
+    seen = scrape(daemon)
+    rows = daemon.ctl("usage", "--by", "day")["rows"]
+    for kind in ("input", "output", "cached", "cache_write"):
+        name = f'fairlead_tokens_total{{provider="claude",kind="{kind}"}}'
+        assert seen[name] == sum(row["tokens"][kind] for row in rows) > 0
+    assert seen["fairlead_usage_records_lost_total"] == 0
+
+
 def test_every_worker_tells_the_figures_of_all(admin):
     daemon = admin(workers=4)
     for turn in range(8):

@@ -138,6 +138,32 @@ attempts(struct view *v)
 	}
 }
 
+/* The total is not among them: it is made of the others. */
+static void
+tokens(struct view *v)
+{
+	uint64_t count;
+
+	for (unsigned int p = 0; p < PROVIDER_MAX; p++) {
+		for (unsigned int k = 0; k < TOKENS_TOTAL; k++) {
+			count = atomic_load(&v->sum.tokens[p][k]);
+			if (count == 0)
+				continue;
+			buf_printf(v->b, "%s{", v->name);
+			put_label(v->b, "provider", provider_label(p));
+			buf_putc(v->b, ',');
+			put_label(v->b, "kind", token_kind_names[k]);
+			buf_printf(v->b, "} %" PRIu64 "\n", count);
+		}
+	}
+}
+
+static void
+usage_lost(struct view *v)
+{
+	put_value(v, atomic_load(&v->sum.usage_lost));
+}
+
 static void
 duration(struct view *v)
 {
@@ -333,6 +359,10 @@ static const struct metric metrics[] = {
 	    "Requests by what the client was told.", requests },
 	{ "fairlead_attempts_total", "counter",
 	    "Upstream attempts by how they ended.", attempts },
+	{ "fairlead_tokens_total", "counter",
+	    "Tokens as providers counted them.", tokens },
+	{ "fairlead_usage_records_lost_total", "counter",
+	    "Usage records that could not be written.", usage_lost },
 	{ "fairlead_request_duration_seconds", "histogram",
 	    "From the first byte of a request to the end of its answer.",
 	    duration },
