@@ -143,3 +143,90 @@ def test_round_robin_ignores_weights(make_daemon, stub):
     for n in range(4):
         daemon.ask(CLAUDE, f"hi {n}")
     assert spread(stub) == {"claude1": 2, "claude2": 2}
+
+
+# -- several providers of one model -----------------------------------------
+
+def two_sections(stub, **more) -> dict:
+    """Two sections with one model: three keys and one."""
+    config = pool(stub, "openai", count=4)
+    first = config["openai-compatibility"][0]
+    keys = first["api-key-entries"]
+    return {**config, "openai-compatibility": [
+        {**first, "name": "one", "api-key-entries": keys[3:]},
+        {**first, "name": "three", "api-key-entries": keys[:3]}], **more}
+
+
+@pytest.mark.parametrize("parallel", (1, 8))
+def test_providers_share_by_their_ready_members(make_daemon, stub, parallel):
+    daemon = make_daemon(two_sections(stub))
+    with concurrent.futures.ThreadPoolExecutor(parallel) as threads:
+        answers = list(threads.map(
+            lambda n: daemon.ask(OPENAI, f"hi {n}").status, range(24)))
+    assert answers == [200] * 24
+    assert spread(stub) == {f"openai{n}": 6 for n in range(1, 5)}
+    if parallel == 1:
+        # The section with most keys has its places in a row, then the other.
+        at = accounts_used(stub).index("openai4")
+        assert at == 3
+        assert accounts_used(stub)[at::4] == ["openai4"] * 6
+
+
+def test_fill_first_stays_with_the_larger_provider(make_daemon, stub):
+    daemon = make_daemon(two_sections(stub, routing={
+        "strategy": "fill-first"}))
+    for n in range(3):
+        assert daemon.ask(OPENAI, f"hi {n}").status == 200
+    assert set(accounts_used(stub)) < {"openai1", "openai2", "openai3"}
+    assert len(spread(stub)) == 1
+
+
+# -- weights ----------------------------------------------------------------
+
+def test_weights_are_exact_over_two_workers_and_count_at_once(make_daemon,
+                                                              stub):
+    config = pool(stub, "claude", count=3)
+    for entry, weight in zip(config["claude-api-key"], (5, 3, 2)):
+        entry["weight"] = weight
+    daemon = make_daemon({**config, "routing": {
+        "strategy": "weighted-round-robin"}})
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: daemon.ask(CLAUDE, f"hi {n}"), range(40)))
+    assert spread(stub) == {"claude1": 20, "claude2": 12, "claude3": 8}
+    for entry, weight in zip(config["claude-api-key"], (1, 1, 0)):
+        entry["weight"] = weight
+    daemon.with_config(**{"claude-api-key": config["claude-api-key"]}
+                       ).reload()
+    seen = len(stub.log)
+    for n in range(20):
+        assert daemon.ask(CLAUDE, f"hi {n}").status == 200
+    after = collections.Counter(accounts_used(stub)[seen:])
+    assert after == {"claude1": 10, "claude2": 10}
+
+
+# -- what an edit ends ------------------------------------------------------
+
+def test_suffixes_share_their_cooldown(make_daemon, stub):
+    daemon = make_daemon(pool(stub, "claude", count=1))
+    stub.fault("status", code=429, headers={"retry-after": "60"})
+    assert daemon.ask(CLAUDE, "hi", model="claude-stub(high)").status == 429
+    seen = len(stub.log)
+    for model in ("claude-stub", "claude-stub(low)", "claude-stub(8192)"):
+        assert daemon.ask(CLAUDE, "hi", model=model).status == 429
+    assert len(stub.log) == seen
+
+
+@pytest.mark.parametrize("code, clears", ((429, False), (403, True)))
+def test_only_a_quota_outlives_a_change_of_what_is_served(
+        make_daemon, stub, code, clears):
+    config = pool(stub, "claude", count=1)
+    daemon = make_daemon({**config, "request-retry": 0})
+    stub.fault("status", code=code, headers={"retry-after": "600"})
+    assert daemon.ask(CLAUDE, "hi").status == code
+    entry = config["claude-api-key"][0]
+    entry["priority"] = 7
+    daemon.with_config(**{"claude-api-key": [entry]}).reload()
+    assert daemon.ask(CLAUDE, "hi").status != 200
+    entry["models"].append({"name": "another"})
+    daemon.with_config(**{"claude-api-key": [entry]}).reload()
+    assert (daemon.ask(CLAUDE, "hi").status == 200) is clears
