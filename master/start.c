@@ -493,6 +493,9 @@ close_stores(struct master *m, bool clean)
 void
 start_quiesce(struct master *m)
 {
+	if (m->refresher != NULL)
+		(void)refresh_end(m->refresher, NULL, NULL);
+	usage_finish(m->usage);
 	ledger_stop(m->ledger);
 	close_stores(m, false);
 }

@@ -73,6 +73,12 @@ handover_read(cJSON **out, struct buf *why)
 }
 
 void
+handover_prepare(void)
+{
+	(void)close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+}
+
+void
 handover_put_fd(cJSON *object, const char *name, int fd)
 {
 	if (fd < 0)

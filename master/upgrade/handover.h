@@ -37,6 +37,12 @@ void handover_layouts(char *out, size_t size);
  */
 int handover_read(cJSON **out, struct buf *why) MUST_CHECK;
 
+/*
+ * Makes all descriptors close-on-exec, those of libraries too: what is to stay
+ * open is named from here on. The exec is to follow.
+ */
+void handover_prepare(void);
+
 /* Adds a descriptor, which will be open after the exec. -1: none. */
 void handover_put_fd(cJSON *object, const char *name, int fd);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@
 #include "master/listen.h"
 #include "master/master.h"
 #include "master/privdrop.h"
+#include "master/refresh/refresh.h"
 #include "master/reload.h"
 #include "master/slot.h"
 #include "master/start.h"
@@ -39,9 +41,12 @@ struct upgrade {
 	struct probe *probe; /* NULL: none is under way */
 	struct event *quiet; /* looks whether there is something to await */
 	int looks;           /* while there were only clients */
+	bool refreshes_end;  /* none begins any more */
+	bool refreshed;      /* and none is under way */
 };
 
 static void ask(struct upgrade *u, enum question question);
+static void on_refreshed(void *ctx);
 static void on_quiet(evutil_socket_t fd, short what, void *arg);
 
 struct upgrade *
@@ -107,6 +112,7 @@ describe(const struct master *m)
 {
 	cJSON *doc = cJSON_CreateObject();
 
+	handover_prepare();
 	handover_put_number(doc, "handover", HANDOVER_VERSION);
 	(void)cJSON_AddStringToObject(doc, "version", FAIRLEAD_VERSION);
 	start_hand_over(m, doc);
@@ -177,17 +183,37 @@ replace(struct upgrade *u)
 }
 
 /*
- * A reload that began meanwhile has its end, and clients of the control socket
- * their answers, unless they take too long.
+ * A reload that began meanwhile has its end, refreshes that are on their way
+ * too, and clients of the control socket their answers, unless they take too
+ * long.
  */
+static bool
+is_quiet(struct upgrade *u)
+{
+	struct master *m = u->master;
+
+	if (reload_is_busy(m->reload))
+		return false;
+	if (!u->refreshes_end) {
+		u->refreshes_end = true;
+		u->refreshed = refresh_end(m->refresher, on_refreshed, u);
+	}
+	return u->refreshed &&
+	       (control_is_quiet(m->control) || ++u->looks > CLIENT_LOOKS);
+}
+
+static void
+on_refreshed(void *ctx)
+{
+	((struct upgrade *)ctx)->refreshed = true;
+}
+
 static void
 replace_when_quiet(struct upgrade *u)
 {
 	const struct timeval soon = { 0, QUIET_LOOK_MS * 1000 };
-	struct master *m = u->master;
 
-	if (!reload_is_busy(m->reload) &&
-	    (control_is_quiet(m->control) || ++u->looks > CLIENT_LOOKS))
+	if (is_quiet(u))
 		replace(u);
 	else
 		(void)evtimer_add(u->quiet, &soon);
@@ -348,6 +374,7 @@ describe_again(struct master *m)
 
 	if (m->upgrade == NULL) {
 		doc = cJSON_Duplicate(m->handover, true);
+		handover_prepare();
 		keep_open(doc);
 	} else {
 		doc = describe(m);

@@ -267,6 +267,29 @@ def test_reload_right_after_an_upgrade_was_asked_for(installed, stub):
     assert daemon.ask(OPENAI, "hi").status == 200
 
 
+def test_usage_is_counted_across_an_upgrade(installed, stub):
+    """Every request once, also one that the old program began."""
+    daemon, _ = installed
+    for _ in range(3):
+        assert daemon.ask(OPENAI, "hi").status == 200
+    stub.fault("pace", count=10, ms=100)
+    with daemon.client() as client:
+        response = client.open("POST", OPENAI.path(True),
+                               OPENAI.body("hi", stream=True))
+        response.readline()
+        assert daemon.ctl_run("upgrade").returncode == 0
+        assert OPENAI.complete(list(read_events(response)))
+    for _ in range(2):
+        assert daemon.ask(OPENAI, "hi").status == 200
+
+    def counted() -> bool:
+        rows = daemon.ctl("usage")["rows"]
+        return sum(row["requests"] for row in rows) >= 6
+
+    wait_for(counted, 10)
+    assert sum(row["requests"] for row in daemon.ctl("usage")["rows"]) == 6
+
+
 def test_stop_right_after_an_upgrade(installed):
     daemon, _ = installed
     with socket.socket(socket.AF_UNIX) as sock:
