@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * upstream.h over each of its carriers, against an origin on the same event
- * loop, which answers by the path it is asked for.
+ * upstream.h over each of its carriers, and over TLS, against an origin on the
+ * same event loop, which answers by the path it is asked for.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -22,8 +22,12 @@
 #include <cmocka.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
 #include <event2/listener.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 
 #include "common/alloc.h"
 #include "common/buf.h"
@@ -41,8 +45,9 @@ struct origin {
 	unsigned connections;
 	unsigned closed;
 	unsigned requests;
-	struct buf seen; /* heads of the requests */
-	size_t body_len; /* of the last one */
+	unsigned resumed; /* connections of TLS that had been here before */
+	struct buf seen;  /* heads of the requests */
+	size_t body_len;  /* of the last one */
 };
 
 struct visit {
@@ -50,6 +55,7 @@ struct visit {
 	struct bufferevent *bev;
 	struct event *drip;
 	size_t dripped;
+	bool closing; /* when all is written */
 	struct origin *origin;
 	unsigned requests; /* on this connection */
 };
@@ -82,6 +88,8 @@ static struct worker worker;
 static struct origin origin;
 static struct raw raw;
 static const struct carrier *carrier; /* NULL: whichever is chosen */
+static SSL_CTX *origin_tls;           /* NULL: it speaks plainly */
+static char ca_file[] = "/tmp/fairlead-test-ca-XXXXXX";
 static bool guard_fired;
 
 static void
@@ -105,6 +113,8 @@ drop(struct bufferevent *bev, bool reset)
 	if (reset)
 		setsockopt(bufferevent_getfd(bev), SOL_SOCKET, SO_LINGER,
 		    &linger, sizeof(linger));
+	else if (origin_tls != NULL)
+		SSL_shutdown(bufferevent_openssl_get_ssl(bev));
 	bufferevent_getcb(bev, NULL, NULL, NULL, (void **)&v);
 	TAILQ_REMOVE(&v->origin->visits, v, link);
 	if (v->drip != NULL)
@@ -173,13 +183,10 @@ reply_nothing(struct bufferevent *bev, struct visit *v UNUSED)
 }
 
 static void
-reply_half(struct bufferevent *bev, struct visit *v UNUSED)
+reply_half(struct bufferevent *bev, struct visit *v)
 {
-	static const char half[] =
-	    "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this";
-
-	(void)!write(bufferevent_getfd(bev), half, sizeof(half) - 1);
-	drop(bev, false);
+	v->closing = true;
+	reply(bev, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this");
 }
 
 /* Keeps the connection, and resets it when it is used again. */
@@ -209,15 +216,12 @@ drip(struct visit *v)
 {
 	size_t left = strlen(raw.text) - v->dripped;
 	size_t n = raw.step != 0 && raw.step < left ? raw.step : left;
-	ssize_t put =
-	    write(bufferevent_getfd(v->bev), raw.text + v->dripped, n);
 
-	assert_int_equal(put, n);
+	v->closing = raw.close && n == left;
+	bufferevent_write(v->bev, raw.text + v->dripped, n);
 	v->dripped += n;
 	if (n < left)
 		event_add(v->drip, &(struct timeval){ 0, 0 });
-	else if (raw.close)
-		drop(v->bev, false);
 }
 
 static void
@@ -304,20 +308,44 @@ on_origin_read(struct bufferevent *bev, void *arg)
 }
 
 static void
-on_origin_event(struct bufferevent *bev, short what UNUSED, void *arg)
+on_origin_written(struct bufferevent *bev, void *arg)
 {
 	struct visit *v = arg;
 
+	if (v->closing && evbuffer_get_length(bufferevent_get_output(bev)) == 0)
+		drop(bev, false);
+}
+
+static void
+on_origin_event(struct bufferevent *bev, short what, void *arg)
+{
+	struct visit *v = arg;
+
+	if ((what & BEV_EVENT_CONNECTED) != 0) {
+		v->origin->resumed += (unsigned)SSL_session_reused(
+		    bufferevent_openssl_get_ssl(bev));
+		return;
+	}
 	v->origin->closed++;
 	drop(bev, false);
+}
+
+static struct bufferevent *
+new_bev(evutil_socket_t fd)
+{
+	if (origin_tls == NULL)
+		return bufferevent_socket_new(
+		    worker.base, fd, BEV_OPT_CLOSE_ON_FREE);
+	return bufferevent_openssl_socket_new(worker.base, fd,
+	    SSL_new(origin_tls), BUFFEREVENT_SSL_ACCEPTING,
+	    BEV_OPT_CLOSE_ON_FREE);
 }
 
 static void
 on_accept(struct evconnlistener *listener UNUSED, evutil_socket_t fd,
     struct sockaddr *address UNUSED, int len UNUSED, void *arg)
 {
-	struct bufferevent *bev =
-	    bufferevent_socket_new(worker.base, fd, BEV_OPT_CLOSE_ON_FREE);
+	struct bufferevent *bev = new_bev(fd);
 	struct visit *v = xcalloc(1, sizeof(*v));
 	int one = 1;
 
@@ -326,7 +354,8 @@ on_accept(struct evconnlistener *listener UNUSED, evutil_socket_t fd,
 	v->bev = bev;
 	TAILQ_INSERT_TAIL(&v->origin->visits, v, link);
 	v->origin->connections++;
-	bufferevent_setcb(bev, on_origin_read, NULL, on_origin_event, v);
+	bufferevent_setcb(
+	    bev, on_origin_read, on_origin_written, on_origin_event, v);
 	bufferevent_enable(bev, EV_READ | EV_WRITE);
 }
 
@@ -369,6 +398,13 @@ on_data(void *ctx, const char *p, size_t len)
 static void client_start(struct client *c, const char *path);
 
 static void
+origin_url(char url[128], const char *host, const char *path)
+{
+	(void)snprintf(url, 128, "%s://%s:%u%s",
+	    origin_tls != NULL ? "https" : "http", host, origin.port, path);
+}
+
+static void
 on_done(void *ctx, enum upstream_end end, const char *detail)
 {
 	struct client *c = ctx;
@@ -403,8 +439,7 @@ client_start(struct client *c, const char *path)
 		.url = url, .body = "{}", .body_len = 2
 	};
 
-	(void)snprintf(
-	    url, sizeof(url), "http://127.0.0.1:%u%s", origin.port, path);
+	origin_url(url, "127.0.0.1", path);
 	assert_int_equal(client_ask(c, &req), 0);
 	assert_int_equal(c->heads, 0);
 }
@@ -507,7 +542,7 @@ request_goes_out_as_it_was_given(void **state UNUSED)
 	static const char *const unwanted[] = { "Accept", "Expect",
 		"Content-Type", "User-Agent", "Connection", "chunked" };
 	struct client c = { 0 };
-	char url[64];
+	char url[128];
 	struct upstream_request req = { .url = url,
 		.headers = headers,
 		.nheaders = ARRAY_LEN(headers),
@@ -515,7 +550,7 @@ request_goes_out_as_it_was_given(void **state UNUSED)
 		.body_len = 3 };
 	const char *seen;
 
-	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/ok", origin.port);
+	origin_url(url, "127.0.0.1", "/ok");
 	assert_int_equal(client_ask(&c, &req), 0);
 	client_wait(&c);
 	assert_int_equal(c.end, UPSTREAM_COMPLETE);
@@ -634,7 +669,7 @@ static void
 connect_timeout_covers_tls(void **state UNUSED)
 {
 	struct client c = { 0 };
-	char url[64];
+	char url[128];
 	struct upstream_request req = { .url = url, .connect_timeout_ms = 50 };
 
 	(void)snprintf(url, sizeof(url), "https://127.0.0.1:%u/", origin.port);
@@ -894,13 +929,13 @@ body_can_be_given_back_once_it_is_sent(void **state UNUSED)
 	enum { LEN = 3 * 1024 * 1024 };
 	struct client c = { .on_head = ACT_PAUSE };
 	char *body = xmalloc(LEN);
-	char url[64];
+	char url[128];
 	struct upstream_request req = {
 		.url = url, .body = body, .body_len = LEN
 	};
 
 	memset(body, 'x', LEN);
-	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/ok", origin.port);
+	origin_url(url, "127.0.0.1", "/ok");
 	assert_int_equal(client_ask(&c, &req), 0);
 	assert_int_equal(upstream_sent_bytes(c.call), 0);
 	while (c.heads == 0)
@@ -1056,13 +1091,12 @@ answer_before_the_request_is_out_counts(void **state UNUSED)
 	enum { LEN = 16 * 1024 * 1024 };
 	struct client c = { 0 }, next = { 0 };
 	char *body = xcalloc(1, LEN);
-	char url[64];
+	char url[128];
 	struct upstream_request req = {
 		.url = url, .body = body, .body_len = LEN
 	};
 
-	(void)snprintf(
-	    url, sizeof(url), "http://127.0.0.1:%u/early", origin.port);
+	origin_url(url, "127.0.0.1", "/early");
 	assert_int_equal(client_ask(&c, &req), 0);
 	client_wait(&c);
 	assert_int_equal(c.end, UPSTREAM_COMPLETE);
@@ -1089,11 +1123,10 @@ names_are_resolved(void **state UNUSED)
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct client c = { 0 };
-		char url[64];
+		char url[128];
 		struct upstream_request req = { .url = url };
 
-		(void)snprintf(url, sizeof(url), "http://%s:%u/ok",
-		    rows[i].host, origin.port);
+		origin_url(url, rows[i].host, "/ok");
 		assert_int_equal(client_ask(&c, &req), 0);
 		client_wait(&c);
 		assert_int_equal(c.end, rows[i].end);
@@ -1177,16 +1210,164 @@ controls_in_a_request_are_refused(void **state UNUSED)
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct client c = { 0 };
-		char url[64];
+		char url[128];
 		struct upstream_header header = { rows[i].name, rows[i].value };
 		struct upstream_request req = {
 			.url = url, .headers = &header, .nheaders = 1
 		};
 
-		(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u%s",
-		    origin.port, rows[i].path);
+		origin_url(url, "127.0.0.1", rows[i].path);
 		assert_int_equal(client_ask(&c, &req), -EINVAL);
 	}
+}
+
+/* ---- TLS */
+
+static void
+add_extension(X509 *cert, int nid, const char *value)
+{
+	X509_EXTENSION *ext = X509V3_EXT_conf_nid(NULL, NULL, nid, value);
+
+	assert_non_null(ext);
+	X509_add_ext(cert, ext, -1);
+	X509_EXTENSION_free(ext);
+}
+
+/* A certificate of the origin that is its own authority. */
+static X509 *
+new_certificate(EVP_PKEY *key)
+{
+	X509 *cert = X509_new();
+	X509_NAME *name = X509_get_subject_name(cert);
+
+	X509_set_version(cert, 2);
+	ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
+	X509_gmtime_adj(X509_getm_notBefore(cert), -60);
+	X509_gmtime_adj(X509_getm_notAfter(cert), 60 * 60);
+	X509_set_pubkey(cert, key);
+	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
+	    (const unsigned char *)"wrong.localhost", -1, -1, 0);
+	X509_set_issuer_name(cert, name);
+	add_extension(cert, NID_subject_alt_name,
+	    "DNS:localhost,DNS:*.sub.localhost,IP:127.0.0.1");
+	assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
+	return cert;
+}
+
+static void
+tls_init(void)
+{
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+	X509 *cert = new_certificate(key);
+	FILE *file = fdopen(mkstemp(ca_file), "w");
+
+	PEM_write_X509(file, cert);
+	(void)fclose(file);
+	setenv("SSL_CERT_FILE", ca_file, 1);
+	origin_tls = SSL_CTX_new(TLS_server_method());
+	SSL_CTX_use_certificate(origin_tls, cert);
+	SSL_CTX_use_PrivateKey(origin_tls, key);
+	SSL_CTX_set_options(origin_tls, SSL_OP_IGNORE_UNEXPECTED_EOF);
+	X509_free(cert);
+	EVP_PKEY_free(key);
+}
+
+static void
+only_the_name_asked_for_is_spoken_to(void **state UNUSED)
+{
+	static const struct {
+		const char *host;
+		enum upstream_end end;
+	} rows[] = {
+		{ "localhost", UPSTREAM_COMPLETE },
+		{ "LOCALHOST.", UPSTREAM_COMPLETE },
+		{ "a.sub.localhost", UPSTREAM_COMPLETE },
+		{ "127.0.0.1", UPSTREAM_COMPLETE },
+		{ "a.b.sub.localhost", UPSTREAM_NO_CONNECT },
+		{ "other.localhost", UPSTREAM_NO_CONNECT },
+		/* A subject counts for nothing beside alternative names. */
+		{ "wrong.localhost", UPSTREAM_NO_CONNECT },
+		{ "127.1", UPSTREAM_NO_CONNECT },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct client c = { 0 };
+		char url[128];
+		struct upstream_request req = { .url = url };
+
+		origin_url(url, rows[i].host, "/ok");
+		assert_int_equal(client_ask(&c, &req), 0);
+		client_wait(&c);
+		if (c.end != rows[i].end)
+			fail_msg("%s: %d, %s", rows[i].host, c.end, c.detail);
+		assert_int_equal(c.detail[0] != '\0', c.heads == 0);
+		client_fini(&c);
+	}
+}
+
+static void
+sessions_are_resumed(void **state UNUSED)
+{
+	struct client first = { 0 }, second = { 0 };
+
+	client_run(&first, "/ok");
+	drop(TAILQ_FIRST(&origin.visits)->bev, false);
+	event_base_loop(worker.base, EVLOOP_NONBLOCK);
+	client_run(&second, "/ok");
+	assert_int_equal(origin.connections, 2);
+	assert_int_equal(origin.resumed, 1);
+	client_fini(&first);
+	client_fini(&second);
+}
+
+/* Whoever cuts the wire could end such an answer where he likes. */
+static void
+end_without_goodbye_is_no_end(void **state UNUSED)
+{
+	struct client c = { 0 };
+
+	raw = (struct raw){ "HTTP/1.1 200 OK\r\n\r\nhi", 0, false };
+	client_start(&c, "/raw");
+	while (c.body.len < 2)
+		turn();
+	SSL_set_quiet_shutdown(
+	    bufferevent_openssl_get_ssl(TAILQ_FIRST(&origin.visits)->bev), 1);
+	drop(TAILQ_FIRST(&origin.visits)->bev, false);
+	client_wait(&c);
+	assert_int_equal(c.end, UPSTREAM_BROKEN);
+	client_fini(&c);
+}
+
+static void
+old_protocols_are_refused(void **state UNUSED)
+{
+	struct client c = { 0 };
+
+	SSL_CTX_set_max_proto_version(origin_tls, TLS1_1_VERSION);
+	SSL_CTX_set_security_level(origin_tls, 0);
+	client_run(&c, "/ok");
+	SSL_CTX_set_max_proto_version(origin_tls, 0);
+	assert_int_equal(c.end, UPSTREAM_NO_CONNECT);
+	client_fini(&c);
+}
+
+static void
+request_goes_out_while_an_answer_comes_in(void **state UNUSED)
+{
+	struct client c = { 0 };
+	char url[128];
+	char *body = xcalloc(1, BIG);
+	struct upstream_request req = {
+		.url = url, .body = body, .body_len = BIG
+	};
+
+	origin_url(url, "127.0.0.1", "/big");
+	assert_int_equal(client_ask(&c, &req), 0);
+	client_wait(&c);
+	assert_int_equal(origin.body_len, BIG);
+	assert_big(&c);
+	client_fini(&c);
+	free(body);
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -1203,7 +1384,6 @@ main(void)
 		CASE(head_beyond_its_bound_is_too_large),
 		CASE(dead_connections_are_told_apart),
 		CASE(refused_connection_is_no_connect),
-		CASE(connect_timeout_covers_tls),
 		CASE(connections_are_used_again),
 		CASE(reused_connection_that_dies_is_no_failure),
 		CASE(nothing_comes_while_paused),
@@ -1217,14 +1397,24 @@ main(void)
 		CASE(body_can_be_given_back_once_it_is_sent),
 		CASE(raw_answers_are_read_whole_or_not_at_all),
 		CASE(answer_before_the_request_is_out_counts),
-		CASE(names_are_resolved),
 		CASE(cancel_while_resolving_does_not_wait),
 		CASE(closed_idle_connection_is_left),
+		CASE(request_goes_out_while_an_answer_comes_in),
+	};
+	const struct CMUnitTest plain[] = {
+		CASE(connect_timeout_covers_tls),
+		CASE(names_are_resolved),
 	};
 	const struct CMUnitTest direct[] = {
 		CASE(reset_of_a_pooled_connection_is_stale),
 		CASE(idle_connections_are_not_kept_for_ever),
 		CASE(controls_in_a_request_are_refused),
+	};
+	const struct CMUnitTest tls[] = {
+		CASE(only_the_name_asked_for_is_spoken_to),
+		CASE(sessions_are_resumed),
+		CASE(end_without_goodbye_is_no_end),
+		CASE(old_protocols_are_refused),
 	};
 	const struct CMUnitTest chosen[] = {
 		CASE(proxy_is_asked_for_the_whole_url),
@@ -1233,15 +1423,30 @@ main(void)
 	};
 	int failed;
 
+	SSL_CTX *ctx;
+
 	(void)signal(SIGPIPE, SIG_IGN);
+	tls_init();
 	if (outbound_init() != 0)
 		return 1;
+	ctx = origin_tls;
+	carrier = &direct_carrier;
+	failed = cmocka_run_group_tests_name("ours, TLS", any, NULL, NULL);
+	failed +=
+	    cmocka_run_group_tests_name("ours alone, TLS", direct, NULL, NULL);
+	failed += cmocka_run_group_tests_name("TLS", tls, NULL, NULL);
+	origin_tls = NULL;
+	SSL_CTX_free(ctx);
 	carrier = &curl_carrier;
-	failed = cmocka_run_group_tests_name("libcurl", any, NULL, NULL);
+	failed += cmocka_run_group_tests_name("libcurl", any, NULL, NULL);
+	failed +=
+	    cmocka_run_group_tests_name("libcurl, plain", plain, NULL, NULL);
 	carrier = &direct_carrier;
 	failed += cmocka_run_group_tests_name("ours", any, NULL, NULL);
+	failed += cmocka_run_group_tests_name("ours, plain", plain, NULL, NULL);
 	failed += cmocka_run_group_tests_name("ours alone", direct, NULL, NULL);
 	carrier = NULL;
 	failed += cmocka_run_group_tests_name("chosen", chosen, NULL, NULL);
+	(void)unlink(ca_file);
 	return failed;
 }
