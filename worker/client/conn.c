@@ -19,6 +19,7 @@
 
 #include "common/alloc.h"
 #include "common/clock.h"
+#include "common/spares.h"
 #include "worker/client/request_id.h"
 #include "worker/client/respond.h"
 #include "worker/client/serve.h"
@@ -30,6 +31,7 @@ enum {
 	OUT_MAX = 64 << 20,
 	BODY_PACE = 4096, /* a body must make that much per body-timeout */
 	LINGER_MS = 2000,
+	RECHECK_MS = 200,
 	OVER_LIMIT_MAX = 128 /* connections that are told 503, beyond which
 			      * they are only closed */
 };
@@ -41,6 +43,12 @@ struct conns {
 	struct conn_list live;
 	struct conn_list dead; /* freed at the end of the turn */
 	struct event reaper;
+	/* Whose request may have come together with a reset. */
+	struct conn_list unchecked;
+	struct event recheck;
+	bool rechecking; /* its timer is set */
+	struct spares exchanges;
+	struct spares ins; /* of IN_FIRST bytes */
 	size_t count;
 	size_t limit; /* this worker's share of limits.connections */
 	bool close_idle;
@@ -55,6 +63,20 @@ struct conn_exchange {
 };
 
 static void conn_close(struct conn *c);
+
+/*
+ * libevent 2.1.12 tells EPOLLERR as READ|WRITE, without CLOSED. While an
+ * answer is awaited nothing is read, so a reset has to be asked for.
+ */
+static bool
+is_reset(const struct conn *c)
+{
+	socklen_t len = sizeof(int);
+	int error = 0;
+
+	return getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 ||
+	       error != 0;
+}
 
 /* ---- timers */
 
@@ -151,12 +173,13 @@ conn_of(struct exchange *x)
 static void
 exchange_begin(struct conn *c)
 {
-	struct conn_exchange *cx = calloc(1, sizeof(*cx));
+	struct conn_exchange *cx = spares_get(&c->worker->conns->exchanges);
 
 	if (cx == NULL) {
 		conn_close(c);
 		return;
 	}
+	memset(cx, 0, sizeof(*cx));
 	cx->conn = c;
 	cx->x.worker = c->worker;
 	cx->x.start_us = clock_mono_us();
@@ -170,9 +193,49 @@ exchange_begin(struct conn *c)
 static void
 exchange_end(struct conn *c)
 {
+	if (c->unchecked)
+		TAILQ_REMOVE(&c->worker->conns->unchecked, c, check_link);
+	c->unchecked = false;
 	body_release(&c->body);
-	free(c->x);
+	spares_put(&c->worker->conns->exchanges, c->x);
 	c->x = NULL;
+}
+
+/*
+ * A reset that comes by itself is an event. One that came with the request is
+ * asked for a little later, when most answers are out.
+ */
+static void
+check_later(struct conn *c)
+{
+	static const struct timeval later = { 0, RECHECK_MS * 1000 };
+	struct conns *cs = c->worker->conns;
+
+	c->unchecked = true;
+	TAILQ_INSERT_TAIL(&cs->unchecked, c, check_link);
+	if (!cs->rechecking)
+		(void)evtimer_add(&cs->recheck, &later);
+	cs->rechecking = true;
+}
+
+static void
+recheck(struct conns *cs)
+{
+	struct conn *c;
+
+	cs->rechecking = false;
+	while ((c = TAILQ_FIRST(&cs->unchecked)) != NULL) {
+		TAILQ_REMOVE(&cs->unchecked, c, check_link);
+		c->unchecked = false;
+		if (c->state == CONN_WORKING && is_reset(c))
+			conn_close(c);
+	}
+}
+
+static void
+on_recheck(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	recheck(arg);
 }
 
 /* ---- reading */
@@ -208,10 +271,23 @@ receive(struct conn *c, char *p, size_t room)
 	return -1;
 }
 
+static void
+in_free(struct conn *c)
+{
+	if (c->in_cap == IN_FIRST)
+		spares_put(&c->worker->conns->ins, c->in);
+	else
+		free(c->in);
+	c->in = NULL;
+	c->in_cap = 0;
+}
+
 static bool
 in_resize(struct conn *c, size_t cap)
 {
-	char *in = realloc(c->in, cap);
+	char *in = c->in == NULL && cap == IN_FIRST
+		       ? spares_get(&c->worker->conns->ins)
+		       : realloc(c->in, cap);
 
 	if (in == NULL)
 		return false;
@@ -277,6 +353,7 @@ serve_whole(struct conn *c)
 	x->body_len = c->body.len;
 	in_drop_body(c);
 	watch_progress(c);
+	check_later(c);
 	serve_request(x);
 	return STEP_ON;
 }
@@ -471,6 +548,14 @@ step_body(struct conn *c)
 	return room > 0 ? read_body(c, to, room) : stage_body(c);
 }
 
+void
+conn_release_body(struct conn *c)
+{
+	body_release(&c->body);
+	if (c->in_cap > c->in_len && c->in_len > 0)
+		(void)in_resize(c, c->in_len);
+}
+
 /* ---- ending */
 
 static void
@@ -533,7 +618,7 @@ conn_close(struct conn *c)
 	(void)event_del(&c->timer);
 	(void)event_del(&c->again);
 	(void)close(c->fd);
-	free(c->in);
+	in_free(c);
 	sendq_fini(&c->out);
 	TAILQ_REMOVE(&cs->live, c, link);
 	TAILQ_INSERT_TAIL(&cs->dead, c, link);
@@ -591,9 +676,7 @@ next_request(struct conn *c)
 	if (c->in_len > 0) {
 		memmove(c->in, c->in + c->in_next, c->in_len);
 	} else {
-		free(c->in);
-		c->in = NULL;
-		c->in_cap = 0;
+		in_free(c);
 	}
 	c->in_next = 0;
 	c->state = CONN_IDLE;
@@ -632,24 +715,13 @@ step_linger(struct conn *c)
 	return n > 0 ? STEP_ON : STEP_WAIT;
 }
 
-/*
- * While an answer is awaited nothing is read, so a reset would go unnoticed:
- * libevent 2.1.12 tells EPOLLERR as READ|WRITE, without CLOSED.
- */
-static bool
-is_reset(const struct conn *c)
-{
-	socklen_t len = sizeof(int);
-	int error = 0;
-
-	return getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 ||
-	       error != 0;
-}
-
 static enum step
 step_working(struct conn *c)
 {
-	if (c->hangup || is_reset(c) || sendq_flush(&c->out) < 0) {
+	bool reset = c->suspect && is_reset(c);
+
+	c->suspect = false;
+	if (c->hangup || reset || sendq_flush(&c->out) < 0) {
 		conn_close(c);
 		return STEP_WAIT;
 	}
@@ -697,6 +769,7 @@ on_event(evutil_socket_t fd UNUSED, short what, void *arg)
 		c->out.writable = true;
 	if ((what & EV_CLOSED) != 0)
 		c->hangup = true;
+	c->suspect = c->state == CONN_WORKING;
 	conn_run(c);
 }
 
@@ -761,6 +834,10 @@ conns_new(struct worker *w)
 	cs->worker = w;
 	TAILQ_INIT(&cs->live);
 	TAILQ_INIT(&cs->dead);
+	TAILQ_INIT(&cs->unchecked);
+	spares_init(&cs->exchanges, sizeof(struct conn_exchange));
+	spares_init(&cs->ins, IN_FIRST);
+	evtimer_assign(&cs->recheck, w->base, on_recheck, cs);
 	evtimer_assign(&cs->reaper, w->base, on_reaper, cs);
 	cs->limit =
 	    ((size_t)w->config->limits.connections + workers - 1) / workers;
@@ -777,7 +854,10 @@ conns_free(struct conns *cs)
 	while ((c = TAILQ_FIRST(&cs->live)) != NULL)
 		conn_close(c);
 	(void)event_del(&cs->reaper);
+	(void)event_del(&cs->recheck);
 	on_reaper(-1, 0, cs);
+	spares_fini(&cs->exchanges);
+	spares_fini(&cs->ins);
 	free(cs);
 }
 

@@ -49,6 +49,8 @@ struct conn {
 	bool running;        /* conn_run() is on the stack */
 	bool readable;       /* the last read did not empty the socket */
 	bool hangup;         /* the client has shut its side */
+	bool suspect;        /* an event may have been a reset */
+	bool unchecked;      /* its request may have come with one */
 	bool broken;     /* the socket is, or a part of an answer was lost */
 	bool closing;    /* close when the current answer is out */
 	bool over_limit; /* beyond limits.connections: answers 503 */
@@ -74,6 +76,7 @@ struct conn {
 
 	struct exchange *x; /* from the first byte of a request on */
 	TAILQ_ENTRY(conn) link;
+	TAILQ_ENTRY(conn) check_link;
 };
 
 struct conns;
@@ -107,6 +110,12 @@ void conn_break(struct conn *c);
 
 /* Answer bytes, in order; copies what the socket does not take. */
 void conn_send(struct conn *c, const struct iovec *iov, int n);
+
+/*
+ * For exchange.c: nobody needs the request's body any more, and its head is
+ * kept in no more room than it takes.
+ */
+void conn_release_body(struct conn *c);
 
 /* For exchange.c: a part of the answer cannot be sent; closes next turn. */
 void conn_fail(struct conn *c);

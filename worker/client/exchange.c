@@ -248,7 +248,7 @@ exchange_break(struct exchange *x)
 void
 exchange_release_body(struct exchange *x)
 {
-	body_release(&conn_of(x)->body);
+	conn_release_body(conn_of(x));
 	x->body = NULL;
 	x->body_len = 0;
 }

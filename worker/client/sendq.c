@@ -24,6 +24,7 @@ static ssize_t
 send_now(struct sendq *q, const struct iovec *iov, int n)
 {
 	struct msghdr msg = { .msg_iovlen = (size_t)n };
+	size_t total = 0;
 	ssize_t sent;
 
 	memcpy(&msg.msg_iov, &iov, sizeof(iov));
@@ -36,6 +37,10 @@ send_now(struct sendq *q, const struct iovec *iov, int n)
 	}
 	if (sent < 0)
 		return -errno;
+	for (int i = 0; i < n; i++)
+		total += iov[i].iov_len;
+	/* A short write has filled the socket, which tells when it has room. */
+	q->writable = (size_t)sent == total;
 	q->sent += (uint64_t)sent;
 	return sent;
 }

@@ -17,8 +17,8 @@
 
 struct sendq {
 	int fd;        /* borrowed */
-	bool writable; /* the last write did not end in EAGAIN; the owner sets
-			* it again when the socket says so */
+	bool writable; /* the last write did not fill the socket; the owner
+			* sets it again when the socket says so */
 	uint64_t sent; /* bytes that went out since it was made */
 	struct buf buf;
 	size_t off; /* sent of buf */

@@ -23,10 +23,11 @@ static struct relay *
 relay_new(struct exchange *x)
 {
 	struct relays *rs = x->worker->relays;
-	struct relay *r = calloc(1, sizeof(*r));
+	struct relay *r = spares_get(&rs->spares);
 
 	if (r == NULL)
 		return NULL;
+	memset(r, 0, sizeof(*r));
 	r->all = rs;
 	r->worker = x->worker;
 	r->x = x;
@@ -34,7 +35,7 @@ relay_new(struct exchange *x)
 	r->told_us = x->start_us;
 	buf_init(&r->held, RELAY_HOLD);
 	if (evtimer_assign(&r->timer, r->worker->base, on_timer, r) != 0) {
-		free(r);
+		spares_put(&rs->spares, r);
 		return NULL;
 	}
 	x->relay = r;
@@ -56,7 +57,7 @@ relay_free(struct relay *r)
 	free(r->pin);
 	free(r->asked);
 	free(r->model);
-	free(r);
+	spares_put(&r->all->spares, r);
 }
 
 /* Nothing comes to it any more; its memory waits for the end of the turn. */
@@ -99,6 +100,7 @@ relays_new(struct worker *w)
 {
 	struct relays *rs = xcalloc(1, sizeof(*rs));
 
+	spares_init(&rs->spares, sizeof(struct relay));
 	rs->worker = w;
 	TAILQ_INIT(&rs->live);
 	TAILQ_INIT(&rs->dead);
@@ -133,6 +135,7 @@ relays_free(struct relays *rs)
 	reap(rs);
 	(void)event_del(&rs->reaper);
 	renewals_free(rs->renewals);
+	spares_fini(&rs->spares);
 	picker_fini(&rs->picker);
 	free(rs);
 }

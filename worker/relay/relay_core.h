@@ -23,6 +23,7 @@
 #include "common/bindings.h"
 #include "common/buf.h"
 #include "common/pins.h"
+#include "common/spares.h"
 #include "worker/client/exchange.h"
 #include "worker/client/respond.h"
 #include "worker/dialect/collect.h"
@@ -79,6 +80,7 @@ struct relays {
 	TAILQ_HEAD(relay_list, relay) live, dead;
 	struct event reaper;
 	struct quiet quiet[16]; /* by model */
+	struct spares spares;   /* of relays */
 };
 
 struct relay {

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,6 +78,22 @@ put_fields(char *at, const struct upstream_request *req)
 	return at;
 }
 
+/* printf(3) would take as long as all the rest. */
+static char *
+put_length(char *at, size_t len)
+{
+	char digits[24];
+	size_t n = sizeof(digits) - 1;
+
+	digits[n] = '\0';
+	do
+		digits[--n] = (char)('0' + len % 10);
+	while ((len /= 10) > 0);
+	at = stpcpy(at, "Content-Length: ");
+	at = stpcpy(at, digits + n);
+	return stpcpy(at, "\r\n");
+}
+
 int
 direct_request_head(const struct upstream_request *req, const char *path,
     const char *authority, char **head, size_t *len)
@@ -103,7 +118,7 @@ direct_request_head(const struct upstream_request *req, const char *path,
 	}
 	at = put_fields(at, req);
 	if (wants_length(req))
-		at += sprintf(at, "Content-Length: %zu\r\n", req->body_len);
+		at = put_length(at, req->body_len);
 	at = stpcpy(at, "\r\n");
 	*len = (size_t)(at - *head);
 	return 0;
