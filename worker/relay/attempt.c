@@ -15,6 +15,13 @@
 
 enum { MODEL_JSON_MAX = 16 * 1024 };
 
+/*
+ * A deadline that an upstream gave is kept on the board, which outlives all
+ * processes. One that is sooner than a machine starts again is not recorded
+ * beside, so that many short ones do not keep the master busy.
+ */
+enum { WORTH_KEEPING_MS = 2000 };
+
 static struct board_cell *
 cell_of(const struct attempt *a)
 {
@@ -45,6 +52,7 @@ take_credential(struct attempt *a, const struct state_credential *c,
 	a->cell = m->cell;
 	a->incarnation = c->incarnation;
 	a->oauth = (c->flags & STATE_OAUTH) != 0;
+	a->has_rules = c->nerrors > 0;
 	a->provider_id = (enum provider_id)c->provider;
 	a->renewable = (c->flags & STATE_REFRESHABLE) != 0;
 	if (a->renewable)
@@ -259,7 +267,7 @@ attempt_find_rule(struct attempt *a, struct failure *f)
 	const struct error_rules *general =
 	    a->oauth ? &config->oauth_errors[a->provider_id] : &config->errors;
 
-	f->ruled = find_own_rule(a, f) ||
+	f->ruled = (a->has_rules && find_own_rule(a, f)) ||
 		   error_rules_find(general, f->status, f->text, &f->rule);
 }
 
@@ -358,7 +366,8 @@ attempt_charge_as(
 	traffic_add(&a->worker->slot->counters.cooldowns, 1);
 	traffic_add(
 	    &a->worker->slot->counters.traffic.cooldowns[note.reason], 1);
-	tell_master(a, false, o->account, &note, *until_ms);
+	if (o->ladder || o->cooldown_ms >= WORTH_KEEPING_MS)
+		tell_master(a, false, o->account, &note, *until_ms);
 	log_notice("credential \"%s\" is out for %s for %.3f s: %s",
 	    a->credential, o->account ? "every model" : a->model,
 	    (double)(*until_ms - clock_now_ms()) / 1000,
@@ -374,18 +383,29 @@ attempt_charge(struct attempt *a, const struct failure *f, int64_t *until_ms)
 	return o;
 }
 
+/* A deadline that is over needs nobody to say so, a level does. */
+static bool
+has_more_to_lose(struct board_cell *cell, int64_t now_ms)
+{
+	struct board_word word = board_word_unpack(atomic_load(&cell->word));
+
+	return board_note_unpack(atomic_load(&cell->note)).level > 0 ||
+	       (word.kind != BOARD_READY && word.until_ms > now_ms);
+}
+
 void
 attempt_credit(struct attempt *a)
 {
 	struct board_credential *place = place_of(a);
 	struct board_cell *cell = cell_of(a);
+	int64_t now_ms = clock_now_ms();
 	struct board_note note;
 
 	if (place != NULL)
 		(void)atomic_fetch_add(&place->succeeded, 1);
 	if (cell == NULL || place == NULL ||
-	    (atomic_load(&cell->note) == 0 &&
-		atomic_load(&place->cell.note) == 0))
+	    (!has_more_to_lose(cell, now_ms) &&
+		!has_more_to_lose(&place->cell, now_ms)))
 		return;
 	/* A word raised since we started is news that we do not refute. */
 	if (atomic_load(&cell->word) != a->word ||

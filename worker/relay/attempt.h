@@ -40,6 +40,7 @@ struct attempt {
 	uint32_t slot, cell;
 	uint16_t incarnation;
 	bool oauth;
+	bool has_rules; /* its section has, about errors */
 	enum provider_id provider_id;
 	struct renewal_token token; /* valid if it can be renewed */
 	bool renewable;

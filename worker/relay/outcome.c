@@ -79,8 +79,10 @@ says(struct span text, const char *phrase)
 {
 	size_t len = strlen(phrase);
 
+	/* Bit 0x20 is the case of a letter: few places need a real look. */
 	for (size_t i = 0; i + len <= text.len; i++)
-		if (strncasecmp(text.p + i, phrase, len) == 0)
+		if (((text.p[i] ^ phrase[0]) & ~0x20) == 0 &&
+		    strncasecmp(text.p + i, phrase, len) == 0)
 			return true;
 	return false;
 }
