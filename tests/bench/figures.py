@@ -8,10 +8,11 @@ import contextlib
 import functools
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable
 
 import proc
+from proc import BenchError
 from clients import open_request
 from servers import Setup
 
@@ -80,6 +81,24 @@ def measure_rps(bench, subject):
     done = bench.clients.run(subject.target(), 0.5, "-c", 64, "-b", 2 * KB)
     subject.check()
     return {"rps": done["rps"]}
+
+
+def measure_limited(bench, subject):
+    """Requests that are answered, while so many attempts are refused."""
+    stub = ("-H", f"X-Stub: limited={subject.setup.limited}")
+    if bench.round == 0:
+        warm_up(bench, subject, "-b", 2 * KB, *stub)
+    before = bench.stub.stats()["requests"]
+    spent = proc.cpu_ns(subject.pids)
+    done = bench.clients.run(subject.target(), 0.5, "-c", 64, "-b", 2 * KB,
+                             *stub)
+    spent = proc.cpu_ns(subject.pids) - spent
+    subject.check()
+    share = 1 - done["requests"] / (bench.stub.stats()["requests"] - before)
+    if abs(share - subject.setup.limited / 100) > 0.05:
+        raise BenchError(f"{share:.0%} of the answers were refused")
+    return {"limited": done["rps"],
+            "limited-cpu": spent / 1e3 / done["requests"]}
 
 
 def measure_latency(bench, subject):
@@ -170,6 +189,9 @@ def measure_sessions(bench, subject):
                        key="sessions", size=2 * KB)
 
 
+# As many that some are always ready, and no request ends as a 429.
+MANY_TRIES = Setup(credentials=1000, more="max-attempts = 100;")
+
 TWO_WORKERS = Setup(workers=2, pinned=False)
 
 EXPERIMENTS = (
@@ -229,6 +251,13 @@ EXPERIMENTS = (
                "us", (1.1, 1.1)),
     ), functools.partial(measure_cpu, key="credentials", size=2 * KB),
         Setup(credentials=10000), beside=Setup(), repeat=4),
+    Experiment("limited", (
+        Figure("limited", "requests/s, none → 30 % of answers are 429", "/s",
+               (0.8, 0.8), floor=True),
+        Figure("limited-cpu", "CPU per request, none → 30 % of answers are "
+               "429", "us", (1.25, 1.25)),
+    ), measure_limited, replace(MANY_TRIES, limited=30), beside=MANY_TRIES,
+        repeat=4),
     Experiment("sessions", (
         Figure("sessions", "CPU per request, 1,000 → 900,000 sessions", "us",
                (1.3, 1.3)),

@@ -72,6 +72,7 @@ auth-dir = "{home}/auths";
 api-keys = [ "{key}" ];
 log = {{ level = "warn"; }};
 routing = {{ session-affinity = true; }};
+{more}
 openai-compatibility = (
 {providers}
 );
@@ -102,6 +103,8 @@ class Setup:
     pinned: bool = True
     credentials: int = 10
     sessions: int = 500
+    limited: int = 0  # of a hundred answers so many are a 429
+    more: str = ""  # lines of fairlead.conf
 
 
 def free_ports(count):
@@ -258,7 +261,7 @@ class Fairlead(Proxy):
                           f"https://127.0.0.1:{self.stub.tls_port}")))
         return FAIRLEAD_CONF.format(
             port=self.ports[0], workers=self.setup.workers, home=self.home,
-            key=CLIENT_KEY, providers=providers)
+            key=CLIENT_KEY, providers=providers, more=self.setup.more)
 
     def provider(self, name, model, base):
         entries = ",\n".join(f'      {{ api-key = "sk-{name}-{i:05}"; }}'

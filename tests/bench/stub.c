@@ -10,7 +10,9 @@
  * a header "X-Stub: events=N [batch=K] [interval=MS] [wait=MS]", with N
  * server-sent events: all at once, K in each write (0: as many as go), or the
  * first at once and one more every MS milliseconds, each bearing the time it
- * was sent; nothing at all before the wait is over. GET /stats counts.
+ * was sent; nothing at all before the wait is over. With limited=P it is a 429,
+ * in P of a hundred cases, that asks for a tenth of a second. GET /stats
+ * counts.
  */
 #include <sys/epoll.h>
 #include <sys/queue.h>
@@ -400,6 +402,11 @@ conn_allow_event(struct conn *c)
 		c->allowed = size;
 }
 
+static const char limit_answer[] =
+    "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n"
+    "Retry-After-Ms: 100\r\nContent-Length: 41\r\n\r\n"
+    "{\"error\":{\"code\":\"rate_limit_exceeded\"}}\n";
+
 static void
 answer_stats(struct answer *a)
 {
@@ -427,10 +434,17 @@ option_value(const char *options, const char *name)
 static void
 answer_options(struct answer *a, const char *options)
 {
+	uint64_t limited;
+
 	a->events = option_value(options, "events=");
 	a->interval_ms = (unsigned)option_value(options, "interval=");
 	a->batch = (unsigned)option_value(options, "batch=");
 	a->wait_ms = (unsigned)option_value(options, "wait=");
+	limited = option_value(options, "limited=");
+	if (stats.requests * limited % 100 < limited) {
+		a->head = blob_of(limit_answer);
+		return;
+	}
 	if (a->events == 0)
 		return;
 	a->head = blob_of(stream_head);
