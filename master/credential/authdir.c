@@ -38,10 +38,12 @@ read_and_parse(int dirfd, const char *name, const struct auth_file *known,
 		buf_printf(remark, "cannot be read: %s", strerror(-rc));
 		return AUTH_FILE_BAD;
 	}
+	r->exposed = (st.st_mode & 077) != 0;
+	if (r->exposed)
+		return AUTH_FILE_BAD;
 	digest_of(text->data, text->len, &r->digest);
 	if (known != NULL && digest_equal(&known->digest, &r->digest))
 		return AUTH_FILE_SAME;
-	r->exposed = (st.st_mode & 077) != 0;
 	return parse(name, text, r, remark);
 }
 

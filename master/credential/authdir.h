@@ -25,14 +25,15 @@ enum auth_outcome {
 	AUTH_FILE_GOOD,    /* a credential */
 	AUTH_FILE_IGNORED, /* whole, but not served */
 	AUTH_FILE_GONE,    /* there is none, or no regular file */
-	AUTH_FILE_BAD      /* cannot be read or used now */
+	AUTH_FILE_BAD      /* cannot be read or used now, or may not be */
 };
 
 struct auth_reading {
 	enum auth_outcome outcome;
 	struct credential *cred; /* AUTH_FILE_GOOD: one reference */
-	struct digest digest;    /* of the bytes; not for GONE */
-	bool exposed;            /* others than its owner may read it */
+	struct digest digest;    /* of the bytes; not for GONE and BAD */
+	bool exposed; /* BAD, and without a remark: group or others have a
+		       * right to it */
 };
 
 /*

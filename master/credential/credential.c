@@ -83,37 +83,6 @@ credential_ref(struct credential *c)
 	return c;
 }
 
-struct credential *
-credential_with_token(
-    const struct credential *c, const char *token, int64_t expires_ms)
-{
-	struct credential *copy = xmalloc(sizeof(*copy));
-
-	*copy = *c;
-	copy->refs = 1;
-	copy->id = xstrdup(c->id);
-	copy->label = xstrdup(c->label);
-	copy->provider_name = xstrdup(c->provider_name);
-	copy->base_url = xstrdup(c->base_url);
-	copy->proxy_url = xstrdup(c->proxy_url);
-	copy->secret = xstrdup(token);
-	copy->account_id = xstrdup(c->account_id);
-	copy->prefix = xstrdup(c->prefix);
-	copy->catalog = xstrdup(c->catalog);
-	copy->headers = (struct header_rules){ 0 };
-	copy->models = (struct model_rules){ 0 };
-	copy->aliases = (struct model_rules){ 0 };
-	copy->excluded = (struct str_list){ 0 };
-	header_rules_copy(&copy->headers, &c->headers);
-	model_rules_copy(&copy->models, &c->models);
-	model_rules_copy(&copy->aliases, &c->aliases);
-	str_list_copy(&copy->excluded, &c->excluded);
-	copy->expires_ms = expires_ms;
-	if (copy->fault == credential_no_token)
-		copy->fault = NULL;
-	return copy;
-}
-
 static void
 header_rules_clear(struct header_rules *rules)
 {
@@ -181,6 +150,41 @@ credential_unref(struct credential *c)
 	str_list_clear(&c->excluded);
 	error_rules_clear(&c->errors);
 	free(c);
+}
+
+/* All that credential_unref() frees is copied. */
+struct credential *
+credential_with_token(
+    const struct credential *c, const char *token, int64_t expires_ms)
+{
+	struct credential *copy = xmalloc(sizeof(*copy));
+
+	*copy = *c;
+	copy->refs = 1;
+	copy->id = xstrdup(c->id);
+	copy->label = xstrdup(c->label);
+	copy->provider_name = xstrdup(c->provider_name);
+	copy->base_url = xstrdup(c->base_url);
+	copy->proxy_url = xstrdup(c->proxy_url);
+	copy->secret = xstrdup(token);
+	copy->account_id = xstrdup(c->account_id);
+	copy->prefix = xstrdup(c->prefix);
+	copy->catalog = xstrdup(c->catalog);
+	copy->listing = xstrdup(c->listing);
+	copy->headers = (struct header_rules){ 0 };
+	copy->models = (struct model_rules){ 0 };
+	copy->aliases = (struct model_rules){ 0 };
+	copy->excluded = (struct str_list){ 0 };
+	copy->errors = (struct error_rules){ 0 };
+	header_rules_copy(&copy->headers, &c->headers);
+	model_rules_copy(&copy->models, &c->models);
+	model_rules_copy(&copy->aliases, &c->aliases);
+	str_list_copy(&copy->excluded, &c->excluded);
+	error_rules_copy(&copy->errors, &c->errors);
+	copy->expires_ms = expires_ms;
+	if (copy->fault == credential_no_token)
+		copy->fault = NULL;
+	return copy;
 }
 
 void

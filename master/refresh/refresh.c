@@ -812,6 +812,14 @@ refresh_end(struct refresher *r, void (*done)(void *ctx), void *ctx)
 }
 
 void
+refresh_resume(struct refresher *r)
+{
+	r->ending = false;
+	r->on_end = NULL;
+	refresh_look_soon(r);
+}
+
+void
 refresh_free(struct refresher *r)
 {
 	if (r == NULL)

@@ -82,6 +82,9 @@ void refresh_reset(struct refresher *r, const char *id);
 enum { REFRESH_END_MS = 5000 };
 bool refresh_end(struct refresher *r, void (*done)(void *ctx), void *ctx);
 
+/* It was not the end after all. */
+void refresh_resume(struct refresher *r);
+
 enum refresh_count { REFRESH_OK, REFRESH_FAILED, REFRESH_REFUSED };
 uint64_t refresh_count(const struct refresher *r, enum refresh_count which);
 

@@ -90,13 +90,13 @@ say_exposed(struct registry *reg, const char *dir, const char *name, size_t n)
 	if (n == 0)
 		return;
 	if (n == 1)
-		text = xasprintf("can be read by others than its owner; mend "
-				 "it with: chmod 600 '%s'",
+		text = xasprintf("is refused, because others than its owner "
+				 "may read it; mend it with: chmod 600 '%s'",
 		    path);
 	else
-		text = xasprintf("can be read by others than the owner (%zu "
-				 "files, %s for one); mend it with: chmod 600 "
-				 "%s",
+		text = xasprintf("are refused where others than the owner may "
+				 "read them (%zu files, %s for one); mend it "
+				 "with: chmod 600 %s",
 		    n, name, path);
 	registry_say_once(
 	    reg, n == 1 ? "credential file" : "credential files", path, text);
@@ -259,7 +259,9 @@ stage_file(struct registry *reg, struct registry_set *set, int dirfd,
 		return;
 	if (r.outcome == AUTH_FILE_BAD) {
 		keep_published(reg, set, name, said);
-		registry_say_or_forget(reg, "credential file", name, said);
+		if (!r.exposed)
+			registry_say_or_forget(
+			    reg, "credential file", name, said);
 		return;
 	}
 	auth_files_set(&set->files, name, &r.digest);
@@ -525,6 +527,8 @@ plan_change(struct registry *reg, struct file_change *f, int dirfd,
 		break;
 	case AUTH_FILE_BAD:
 		f->asked->result = REGISTRY_RETRY;
+		if (f->reading.exposed)
+			break;
 		if (published_entry(reg, name) != NULL)
 			buf_puts(said, "; it stays as it was");
 		registry_say_or_forget(reg, "credential file", name, said);

@@ -80,6 +80,8 @@ fail(struct upgrade *u, const char *why)
 	log_error("upgrade failed, fairlead " FAIRLEAD_VERSION
 		  " serves on: %.*s",
 	    (int)strcspn(why, "\n"), why);
+	u->refreshes_end = false;
+	refresh_resume(u->master->refresher);
 	control_upgraded(u->master->control, why);
 }
 

@@ -46,6 +46,9 @@ SANITIZED = "asan" in BUILD.name or os.environ.get("FAIRLEAD_SANITIZED")
 SLOW = 4.0 if SANITIZED else 1.0
 TEST_LIMIT = 60 * SLOW
 
+# Credential files that others may read are refused.
+os.umask(0o077)
+
 # Nobody listens there: no test asks a provider's own token endpoint.
 NO_ENDPOINT = "http://127.0.0.1:1/token"
 

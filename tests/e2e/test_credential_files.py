@@ -275,6 +275,33 @@ def test_missing_directory(make_daemon, stub):
                          re.M), done
 
 
+def test_file_that_others_may_read_is_refused_until_it_is_mended(make_daemon,
+                                                                stub):
+    daemon = make_daemon({}, start=False)
+    path = daemon.auth_file("a.json", claude_file(stub, 1))
+    path.chmod(0o640)
+    daemon.start()
+    command = daemon.log_has("is refused, because others").split(": ")[-1]
+    assert ids(daemon) == set()
+    assert command == f"chmod 600 '{path}'"
+    path.chmod(0o600)
+    wait_for(lambda: ids(daemon) == {"a.json"}, 5)
+    path.chmod(0o604)
+    daemon.log_has("is refused.*'.*", 5)
+    assert daemon.ask(CLAUDE, "hi", model=MODEL).status == 200
+
+
+def test_link_is_judged_by_what_it_leads_to(empty, stub):
+    target = empty.dir / "elsewhere.json"
+    target.write_text(json.dumps(claude_file(stub, 1)))
+    (empty.auth_dir / "a.json").symlink_to(target)
+    wait_for(lambda: ids(empty) == {"a.json"}, 5)
+    target.chmod(0o644)
+    (empty.auth_dir / "b.json").symlink_to(target)
+    empty.log_has("b.json.* is refused")
+    assert ids(empty) == {"a.json"}
+
+
 # -- the directory is watched -----------------------------------------------
 
 def test_add_change_and_delete_without_a_reload(empty, stub):

@@ -2,17 +2,17 @@
 """Tokens: refreshed before they expire, when one is refused, and never
 twice."""
 
+import base64
 import concurrent.futures
 import json
 import os
-import signal
+import subprocess
 import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from harness import (CANARY, CLAUDE, OPENAI, RESPONSES, SLOW, as_json,
-                     wait_for)
+from harness import CANARY, CLAUDE, GEMINI, SLOW, wait_for
 
 MODEL = "claude-sonnet-4-6"
 
@@ -507,3 +507,140 @@ def test_all_expire_in_the_same_second_and_no_request_fails(serve, stub):
     assert all(stub.tokens.requests(name) == 1 for name in names)
     assert all(login.reused == 0 for login in stub.tokens.logins.values())
     assert stub.tokens.most_running <= 16
+
+
+# -- service accounts -------------------------------------------------------
+
+def service_account(stub, directory, **more) -> dict:
+    key = directory / "sa.pem"
+    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"],
+                   check=True, capture_output=True)
+    return {"type": "vertex", "project_id": "p-1", "base_url": stub.url,
+            "location": "europe-west4", "service_account": {
+                "client_email": "robot@p-1.test", "private_key_id": "k1",
+                "private_key": key.read_text(),
+                "token_uri": stub.tokens.url}, **more}
+
+
+def ask_vertex(daemon):
+    return daemon.ask(GEMINI, "hi", model="gemini-2.5-pro")
+
+
+def test_service_account_signs_for_its_tokens(serve, stub, tmp_path):
+    file = service_account(stub, tmp_path)
+    daemon = serve({"v.json": file})
+    text = (daemon.auth_dir / "v.json").read_text()
+    wait_for(lambda: daemon.credentials()["v.json"]["state"] == "ready", 10)
+    assert ask_vertex(daemon).status == 200
+    seen = stub.log[-1]
+    assert seen["path"].startswith("/v1/publishers/google/models/gemini-2.5")
+    assert seen["key"] == stub.tokens.logins["robot@p-1.test"].access_token
+    made = stub.tokens.assertions[0]
+    assert made["head"] == {"alg": "RS256", "typ": "JWT", "kid": "k1"}
+    claims = made["claims"]
+    assert claims["aud"] == stub.tokens.url
+    assert claims["scope"].endswith("/auth/cloud-platform")
+    assert claims["exp"] - claims["iat"] == 3600
+    head, payload, signature = made["text"].split(".")
+    (tmp_path / "sig").write_bytes(base64.urlsafe_b64decode(signature + "=="))
+    (tmp_path / "signed").write_text(f"{head}.{payload}")
+    subprocess.run(["openssl", "dgst", "-sha256", "-prverify",
+                    str(tmp_path / "sa.pem"), "-signature",
+                    str(tmp_path / "sig"), str(tmp_path / "signed")],
+                   check=True, capture_output=True)
+    assert (daemon.auth_dir / "v.json").read_text() == text
+    assert stub.tokens.requests() == 1
+
+
+def test_service_account_whose_token_is_refused_signs_again(serve, stub,
+                                                            tmp_path):
+    daemon = serve({"v.json": service_account(stub, tmp_path)})
+    wait_for(lambda: daemon.credentials()["v.json"]["state"] == "ready", 10)
+    stub.tokens.expire("robot@p-1.test")
+    daemon.auth_file("v.json", service_account(stub, tmp_path, note="new"))
+    wait_for(lambda: stub.tokens.requests() == 2, 10)
+    wait_for(lambda: ask_vertex(daemon).status == 200, 5)
+
+
+def test_service_account_survives_a_reload_and_an_edit(serve, stub,
+                                                       tmp_path):
+    file = service_account(stub, tmp_path)
+    daemon = serve({"v.json": file})
+    wait_for(lambda: daemon.credentials()["v.json"]["state"] == "ready", 10)
+    daemon.with_config(transient_error_cooldown="61s").reload()
+    assert ask_vertex(daemon).status == 200
+    assert stub.tokens.requests() == 1
+    daemon.auth_file("v.json", {**file, "prefix": "mine"})
+    wait_for(lambda: daemon.credentials()["v.json"]["prefix"] == "mine")
+    wait_for(lambda: ask_vertex(daemon).status == 200, 5)
+
+
+# -- secrets ----------------------------------------------------------------
+
+def memory_holds(pid: int, words: list[bytes]) -> list[bytes]:
+    """Which of these the process has anywhere in its memory."""
+    found = set()
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps, open(
+            f"/proc/{pid}/mem", "rb", 0) as mem:
+        for line in maps:
+            span, mode = line.split()[:2]
+            begin, end = (int(part, 16) for part in span.split("-"))
+            # Databases are mapped far beyond their end, and sanitisers map
+            # terabytes that nobody has touched.
+            end = min(end, begin + (64 << 20))
+            if "r" in mode:
+                found |= words_between(mem, begin, end, words)
+    return sorted(found)
+
+
+def words_between(mem, begin: int, end: int,
+                  words: list[bytes]) -> set[bytes]:
+    found, rest = set(), b""
+    for at in range(begin, end, 1 << 20):
+        try:
+            mem.seek(at)
+            data = mem.read(min(1 << 20, end - at))
+        except (OSError, OverflowError):
+            break
+        found |= {word for word in words if word in rest + data}
+        rest = data[-4096:]
+    return found
+
+
+def test_refresh_tokens_and_secrets_stay_in_the_master(serve, stub,
+                                                       tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root may look into the daemon")
+    daemon = serve(
+        {"a.json": login_file(stub, "a", -1),
+         "b.json": login_file(stub, "b", client_secret=CANARY + "secret-b"),
+         "v.json": service_account(stub, tmp_path)},
+        endpoint(stub, **{"client-secret": CANARY + "secret-c"}))
+    old = [stub.tokens.logins[name].refresh_token for name in "ab"]
+    rotated(daemon, stub, "a")
+    daemon.ctl("credential", "b.json", "refresh")
+    wait_for(lambda: daemon.credentials()["v.json"]["state"] == "ready", 10)
+    daemon.reload()
+    assert ask(daemon).status == 200
+    key = json.loads((daemon.auth_dir / "v.json").read_text())[
+        "service_account"]["private_key"].splitlines()[5]
+    secret = [word.encode() for word in [
+        *old, *(login.refresh_token for login in stub.tokens.logins.values()
+                if login.name in "ab"),
+        CANARY + "secret-b", CANARY + "secret-c", key]]
+    shared = stub.tokens.logins["a"].access_token.encode()
+    for pid in daemon.settled_workers():
+        assert memory_holds(pid, secret) == []
+        for name in ("environ", "cmdline"):
+            text = open(f"/proc/{pid}/{name}", "rb").read()
+            assert not any(word in text for word in [*secret, shared])
+    # The search does find what is there.
+    assert any(memory_holds(pid, [shared]) for pid in daemon.worker_pids())
+    for path in [*daemon.state_dir.rglob("*"), *daemon.runtime_dir.rglob("*"),
+                 daemon.log_file]:
+        if path.is_file() and path.name != "board":
+            data = path.read_bytes()
+            assert not any(word in data for word in secret), path
+    limits = open(f"/proc/{daemon.pid}/limits", encoding="ascii").read()
+    core = next(line for line in limits.splitlines() if "core file" in line)
+    assert core.split()[4:6] == ["0", "0"], core
