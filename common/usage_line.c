@@ -6,6 +6,29 @@
 #include "common/provider.h"
 #include "common/str.h"
 
+/* Room that is made at once for all of a line but for what needs escapes. */
+enum { LINE_ROOM = 2048 };
+
+/* Grows nothing: room has been made. */
+static void
+put(struct buf *b, const char *p, size_t len)
+{
+	if (b->failed || b->cap - b->len < len) {
+		b->failed = true;
+		return;
+	}
+	memcpy(b->data + b->len, p, len);
+	b->len += len;
+}
+
+static void
+put_span(struct buf *b, struct span s)
+{
+	put(b, s.p, s.len);
+}
+
+#define PUT(b, literal) put((b), (literal), sizeof(literal) - 1)
+
 static void
 put_number(struct buf *b, int64_t n)
 {
@@ -18,68 +41,82 @@ put_number(struct buf *b, int64_t n)
 	while ((left /= 10) > 0);
 	if (n < 0)
 		digits[--at] = '-';
-	buf_append(b, digits + at, sizeof(digits) - at);
+	put(b, digits + at, sizeof(digits) - at);
 }
 
-static void
-put_name(struct buf *b, const char *name)
+/* The bytes that stand in a JSON string as they are, and are not 0. */
+static size_t
+plain_bytes(const char *s, size_t max)
 {
-	buf_append(b, ",\"", 2);
-	buf_puts(b, name);
-	buf_append(b, "\":", 2);
+	size_t n = 0;
+
+	while (n < max && s[n] >= ' ' && s[n] < 0x7f && s[n] != '"' &&
+	       s[n] != '\\')
+		n++;
+	return n;
 }
 
+/* name: with its comma, quotes and colon. */
 static void
-put_string(struct buf *b, const char *name, const char *value, size_t max)
+put_string(struct buf *b, struct span name, const char *value, size_t max)
 {
-	put_name(b, name);
-	if (value[0] == '\0')
-		buf_puts(b, "null");
-	else
+	size_t len = plain_bytes(value, max);
+
+	put_span(b, name);
+	if (value[0] == '\0') {
+		PUT(b, "null");
+	} else if (len == max || value[len] == '\0') {
+		PUT(b, "\"");
+		put(b, value, len);
+		PUT(b, "\"");
+	} else {
 		buf_json_string(b, value, strnlen(value, max));
+		if (buf_reserve(b, LINE_ROOM) < 0)
+			b->failed = true;
+	}
 }
 
 static void
-put_bool(struct buf *b, const char *name, bool value)
+put_bool(struct buf *b, struct span name, bool value)
 {
-	put_name(b, name);
-	buf_puts(b, value ? "true" : "false");
+	put_span(b, name);
+	put_span(b, value ? SPAN("true") : SPAN("false"));
 }
 
 /* Milliseconds with three digits behind the point. */
 static void
-put_ms(struct buf *b, const char *name, int64_t us)
+put_ms(struct buf *b, struct span name, int64_t us)
 {
 	const char fraction[] = { '.', (char)('0' + us / 100 % 10),
 		(char)('0' + us / 10 % 10), (char)('0' + us % 10) };
 
-	put_name(b, name);
+	put_span(b, name);
 	if (us < 0) {
-		buf_puts(b, "null");
+		PUT(b, "null");
 		return;
 	}
 	put_number(b, us / 1000);
-	buf_append(b, fraction, sizeof(fraction));
+	put(b, fraction, sizeof(fraction));
 }
 
 static void
 put_tokens(struct buf *b, const struct tokens *tokens)
 {
-	put_name(b, "tokens");
+	PUT(b, ",\"tokens\":");
 	if (tokens == NULL) {
-		buf_puts(b, "null");
+		PUT(b, "null");
 		return;
 	}
 	for (int i = 0; i < TOKENS_MAX; i++) {
-		buf_puts(b, i == 0 ? "{\"" : ",\"");
-		buf_puts(b, token_kind_names[i]);
-		buf_append(b, "\":", 2);
+		put_span(b, i == 0 ? SPAN("{\"") : SPAN(",\""));
+		put_span(b, span_of(token_kind_names[i]));
+		PUT(b, "\":");
 		if (tokens->n[i] < 0)
-			buf_puts(b, "null");
+			PUT(b, "null");
 		else
 			put_number(b, tokens->n[i]);
 	}
-	buf_putc(b, '}');
+	PUT(b, "}");
 }
 
 /* One second after the other has the same text for many lines. */
@@ -93,16 +130,17 @@ put_time(struct buf *b, int64_t time_s)
 		str_from_time(time_s, text, sizeof(text));
 		second = time_s;
 	}
-	buf_puts(b, USAGE_LINE_HEAD);
-	buf_puts(b, text);
-	buf_putc(b, '"');
+	PUT(b, USAGE_LINE_HEAD);
+	put_span(b, span_of(text));
+	PUT(b, "\"");
 }
 
-void
-usage_line_put_id(struct buf *b, const struct board_attempt *a)
+static void
+put_id(struct buf *b, const struct board_attempt *a)
 {
-	put_string(b, "request_id", a->request_id, sizeof(a->request_id));
-	put_name(b, "attempt");
+	put_string(
+	    b, SPAN(",\"request_id\":"), a->request_id, sizeof(a->request_id));
+	PUT(b, ",\"attempt\":");
 	put_number(b, a->number);
 }
 
@@ -113,33 +151,52 @@ put_attempt(struct buf *b, const struct board_attempt *a)
 
 	if (a->has_client)
 		str_hex(a->client, sizeof(a->client), client);
-	usage_line_put_id(b, a);
-	put_string(b, "dialect", dialect_name((enum dialect)a->dialect), 16);
-	put_string(b, "provider", a->provider, sizeof(a->provider));
-	put_string(b, "model", a->model, sizeof(a->model));
-	put_string(b, "upstream_model", a->upstream, sizeof(a->upstream));
-	put_string(b, "credential", a->id, sizeof(a->id));
-	put_string(b, "client", client, sizeof(client));
-	put_string(b, "session", a->session, sizeof(a->session));
-	put_bool(b, "stream", a->stream != 0);
+	put_id(b, a);
+	put_string(b, SPAN(",\"dialect\":"),
+	    dialect_name((enum dialect)a->dialect), 16);
+	put_string(b, SPAN(",\"provider\":"), a->provider, sizeof(a->provider));
+	put_string(b, SPAN(",\"model\":"), a->model, sizeof(a->model));
+	put_string(
+	    b, SPAN(",\"upstream_model\":"), a->upstream, sizeof(a->upstream));
+	put_string(b, SPAN(",\"credential\":"), a->id, sizeof(a->id));
+	put_string(b, SPAN(",\"client\":"), client, sizeof(client));
+	put_string(b, SPAN(",\"session\":"), a->session, sizeof(a->session));
+	put_bool(b, SPAN(",\"stream\":"), a->stream != 0);
+}
+
+static bool
+make_room(struct buf *b)
+{
+	if (!b->failed && buf_reserve(b, LINE_ROOM) < 0)
+		b->failed = true;
+	return !b->failed;
+}
+
+void
+usage_line_put_id(struct buf *b, const struct board_attempt *a)
+{
+	if (make_room(b))
+		put_id(b, a);
 }
 
 void
 usage_line_put(
     struct buf *b, const struct board_attempt *a, const struct usage_end *end)
 {
+	if (!make_room(b))
+		return;
 	put_time(b, end->time_s);
 	put_attempt(b, a);
-	put_name(b, "status");
+	PUT(b, ",\"status\":");
 	if (end->status != 0)
 		put_number(b, end->status);
 	else
-		buf_puts(b, "null");
-	put_bool(b, "failed", end->failed);
-	put_string(b, "outcome", end->outcome, 16);
-	put_string(b, "error", end->error, USAGE_ERROR_MAX);
-	put_ms(b, "latency_ms", end->latency_us);
-	put_ms(b, "ttft_ms", end->ttft_us);
+		PUT(b, "null");
+	put_bool(b, SPAN(",\"failed\":"), end->failed);
+	put_string(b, SPAN(",\"outcome\":"), end->outcome, 16);
+	put_string(b, SPAN(",\"error\":"), end->error, USAGE_ERROR_MAX);
+	put_ms(b, SPAN(",\"latency_ms\":"), end->latency_us);
+	put_ms(b, SPAN(",\"ttft_ms\":"), end->ttft_us);
 	put_tokens(b, end->tokens);
-	buf_puts(b, "}\n");
+	PUT(b, "}\n");
 }

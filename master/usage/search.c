@@ -106,7 +106,7 @@ search_back(int fd, int64_t size, const struct board_attempt *a, struct span id)
 bool
 search_record(int fd, const struct board_attempt *a)
 {
-	struct buf id = BUF_INIT(256);
+	struct buf id = BUF_INIT(USAGE_LINE_MAX);
 	struct stat st;
 	bool found = false;
 
