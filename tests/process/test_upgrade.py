@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -288,6 +289,56 @@ def test_usage_is_counted_across_an_upgrade(installed, stub):
 
     wait_for(counted, 10)
     assert sum(row["requests"] for row in daemon.ctl("usage")["rows"]) == 6
+
+
+def low_port() -> int:
+    for port in range(600, 1024):
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    pytest.skip("no low port is free")
+
+
+def test_right_to_low_ports_outlives_an_upgrade(make_daemon, stub, tmp_path):
+    """And is no worker's, before or after."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give the right away")
+    user = pwd.getpwnam("nobody")
+    files = Installation(tmp_path / "installed")
+    daemon = make_daemon(pool(stub, "openai"), start=False)
+    daemon.program = files.master
+    for path in [daemon.dir, files.master.parent, files.worker.parent,
+                 files.master.parent.parent] + list(daemon.dir.parents)[:3]:
+        path.chmod(path.stat().st_mode | 0o055)
+    os.chown(daemon.auth_dir, user.pw_uid, user.pw_gid)
+    daemon.port = low_port()
+    daemon.with_config(listen=[f"127.0.0.1:{daemon.port}"], user="nobody",
+                       group="nogroup")
+    os.chown(daemon.config_file, user.pw_uid, user.pw_gid)
+    daemon.start()
+
+    def rights(pid: int) -> dict[str, int]:
+        text = Path(f"/proc/{pid}/status").read_text()
+        return {line[3:6]: int(line.split()[1], 16)
+                for line in text.splitlines() if line.startswith("Cap")}
+
+    for _ in range(2):
+        assert daemon.ctl_run("upgrade").returncode == 0
+        mine = rights(daemon.pid)
+        assert mine["Eff"] == mine["Prm"] == 1 << 10
+        assert mine["Inh"] == mine["Amb"] == 0
+        for pid in daemon.settled_workers(2):
+            theirs = rights(pid)
+            assert theirs["Eff"] == theirs["Prm"] == theirs["Amb"] == 0
+    more = low_port()
+    daemon.with_config(listen=[f"127.0.0.1:{daemon.port}",
+                               f"127.0.0.1:{more}"])
+    os.chown(daemon.config_file, user.pw_uid, user.pw_gid)
+    daemon.reload()
+    assert daemon.ask(OPENAI, "hi").status == 200
 
 
 def test_stop_right_after_an_upgrade(installed):
