@@ -20,8 +20,7 @@
 #include <stdint.h>
 
 #include "common/attr.h"
-#include "common/provider.h"
-#include "common/tokens.h"
+#include "common/chronicle.h"
 #include "common/traffic.h"
 
 enum {
@@ -89,7 +88,8 @@ struct board_credential {
 	_Atomic uint64_t succeeded;
 	_Atomic uint64_t failed;
 	_Atomic uint64_t last_status; /* last failure {status:16, ms:48} */
-	uint64_t reserved[3];
+	_Atomic uint64_t sessions;    /* as last counted by the master */
+	uint64_t reserved[2];
 };
 
 /*
@@ -149,7 +149,6 @@ struct board_counters {
 	_Atomic uint64_t cooldowns;
 	_Atomic uint64_t refused;    /* answered without an attempt */
 	_Atomic uint64_t usage_lost; /* records that could not be written */
-	_Atomic uint64_t tokens[PROVIDER_MAX][TOKENS_MAX];
 	_Atomic uint64_t unused[2];
 	struct traffic traffic;
 };
@@ -173,6 +172,7 @@ struct board_master {
 	_Atomic int32_t pid;
 	_Atomic int64_t started_ms; /* of clock_now_ms() */
 	_Atomic uint64_t reloads_ok, reloads_failed;
+	_Atomic int64_t reloaded_ms; /* the last that took effect; 0: none */
 	_Atomic uint64_t worker_deaths;
 };
 
@@ -191,6 +191,7 @@ struct board {
 	struct board_counters dead;   /* counters of processes that ended */
 
 	struct board_master master;
+	struct chronicle chronicle;
 
 	/* Taken by every writer of `bindings` before LMDB's own lock. */
 	pthread_mutex_t bind_lock;          /* robust, process-shared */

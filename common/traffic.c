@@ -18,6 +18,28 @@ static const uint16_t statuses[] = { 200, 201, 204, 400, 401, 402, 403, 404,
 
 _Static_assert(ARRAY_LEN(statuses) < TRAFFIC_STATUSES, "one more for others");
 
+static uint64_t
+known(const struct tokens *tokens, enum token_kind kind)
+{
+	return tokens->n[kind] > 0 ? (uint64_t)tokens->n[kind] : 0;
+}
+
+void
+traffic_add_tokens(
+    struct traffic *t, enum provider_id provider, const struct tokens *tokens)
+{
+	uint64_t prompt = known(tokens, TOKENS_INPUT);
+
+	for (int i = 0; i < TOKENS_MAX; i++)
+		traffic_add(
+		    &t->tokens[provider][i], known(tokens, (enum token_kind)i));
+	/* Elsewhere what came from a cache is a part of the input. */
+	if (provider == PROVIDER_CLAUDE)
+		prompt += known(tokens, TOKENS_CACHED) +
+			  known(tokens, TOKENS_CACHE_WRITE);
+	traffic_add(&t->tokens_prompt, prompt);
+}
+
 void
 traffic_observe(struct traffic_histogram *h, int64_t us)
 {

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/provider.h"
+#include "common/tokens.h"
 
 /* A value is counted in the first bucket whose bound is not below it. */
 enum { TRAFFIC_BUCKETS = 21 };
@@ -31,7 +32,9 @@ struct traffic {
 	_Atomic uint64_t
 	    requests[DIALECT_MAX][PROVIDER_MAX + 1][TRAFFIC_STATUSES];
 	_Atomic uint64_t attempts[PROVIDER_MAX][TRAFFIC_ENDS];
-	_Atomic uint64_t cooldowns[16];      /* by enum cool_reason */
+	_Atomic uint64_t cooldowns[16]; /* by enum cool_reason */
+	_Atomic uint64_t tokens[PROVIDER_MAX][TOKENS_MAX];
+	_Atomic uint64_t tokens_prompt; /* all that was read, cached or not */
 	struct traffic_histogram duration;   /* of a request, to its end */
 	struct traffic_histogram first_byte; /* until the client got it */
 	struct traffic_histogram added;      /* until the attempt that served */
@@ -42,6 +45,10 @@ traffic_add(_Atomic uint64_t *counter, uint64_t n)
 {
 	(void)atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
+
+/* Of one answer; what it does not say counts nothing. */
+void traffic_add_tokens(
+    struct traffic *t, enum provider_id provider, const struct tokens *tokens);
 
 void traffic_observe(struct traffic_histogram *h, int64_t us);
 

@@ -25,6 +25,7 @@ struct control;
 struct discover;
 struct fetcher;
 struct janitor;
+struct observer;
 struct ledger;
 struct refresher;
 struct registry;
@@ -79,6 +80,7 @@ struct master {
 	struct workers *workers;
 	struct reload *reload;
 	struct janitor *janitor;
+	struct observer *observer;
 	struct control *control;
 	struct signals *signals;
 	struct upgrade *upgrade;

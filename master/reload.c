@@ -370,6 +370,7 @@ succeed(struct reload *r)
 	r->committed_us = 0;
 	if (!first) {
 		count(&r->ok, &m->board->master.reloads_ok);
+		atomic_store(&m->board->master.reloaded_ms, clock_now_ms());
 		notify(NOTIFY_READY);
 	}
 	finish(r, &outcome);

@@ -22,6 +22,7 @@
 #include "master/ledger.h"
 #include "master/logfile.h"
 #include "master/master.h"
+#include "master/observer.h"
 #include "master/pidfile.h"
 #include "master/privdrop.h"
 #include "master/refresh/refresh.h"
@@ -451,6 +452,7 @@ start_set_up(struct master *m, const struct config *config, struct buf *why)
 	m->reload = reload_new(m);
 	reload_inherit(m->reload, m->handover);
 	m->janitor = janitor_new(m);
+	m->observer = observer_new(m);
 	m->signals = signals_new(m->base, m);
 	m->upgrade = upgrade_new(m);
 	signals_unblock();
@@ -510,6 +512,7 @@ start_tear_down(struct master *m)
 		registry_set_listener(m->registry, NULL, NULL);
 	signals_free(m->signals);
 	upgrade_free(m->upgrade);
+	observer_free(m->observer);
 	janitor_free(m->janitor);
 	reload_free(m->reload);
 	watch_free(m->watch);

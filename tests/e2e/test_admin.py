@@ -60,6 +60,9 @@ def test_requests_and_attempts_are_counted_by_what_they_were(admin, stub):
     assert seen[attempts % (compat, "ok")] == 1
     assert seen['fairlead_cooldowns_total{reason="transient"}'] == 1
     assert seen["fairlead_request_duration_seconds_count"] == 8
+    kinds = {name for name in seen if name.startswith("fairlead_tokens")}
+    assert 'fairlead_tokens_total{provider="claude",kind="input"}' in kinds
+    assert seen["fairlead_time_to_first_byte_seconds_count"] == 8
     assert seen["fairlead_added_latency_seconds_count"] == 7
 
 

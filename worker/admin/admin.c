@@ -12,6 +12,8 @@
 #include "common/secret.h"
 #include "common/str.h"
 #include "worker/admin/metrics.h"
+#include "worker/admin/page.h"
+#include "worker/admin/status.h"
 
 enum { ADMIN_MAX_BYTES = 64 * 1024 * 1024, KEY_MAX = 512 };
 
@@ -41,6 +43,8 @@ static const struct page pages[] = {
 	{ TEXT("/healthz"), TEXT("application/json"), true, write_health },
 	{ TEXT("/metrics"), TEXT("text/plain; version=0.0.4; charset=utf-8"),
 	    false, metrics_write },
+	{ TEXT("/status.json"), TEXT("application/json"), false, status_write },
+	{ TEXT("/"), TEXT("text/html; charset=utf-8"), false, page_write },
 };
 
 static const struct page *
@@ -148,6 +152,8 @@ answer(struct exchange *x, int status, struct span type, struct span more,
 		{ TEXT("content-type"), type },
 		{ TEXT("cache-control"), TEXT("no-store") },
 		{ TEXT("x-content-type-options"), TEXT("nosniff") },
+		{ TEXT("referrer-policy"), TEXT("no-referrer") },
+		{ TEXT("content-security-policy"), page_policy },
 		{ TEXT("www-authenticate"), more },
 	};
 	size_t n = more.len > 0 ? ARRAY_LEN(headers) : ARRAY_LEN(headers) - 1;

@@ -146,7 +146,7 @@ tokens(struct view *v)
 
 	for (unsigned int p = 0; p < PROVIDER_MAX; p++) {
 		for (unsigned int k = 0; k < TOKENS_TOTAL; k++) {
-			count = atomic_load(&v->sum.tokens[p][k]);
+			count = atomic_load(&v->sum.traffic.tokens[p][k]);
 			if (count == 0)
 				continue;
 			buf_printf(v->b, "%s{", v->name);

@@ -12,8 +12,11 @@
 
 #include "worker/client/exchange.h"
 
+/* What a client that left is written down as having been told. */
+enum { STATUS_CLIENT_GONE = 499 };
+
 struct access_line {
-	int status;             /* as told to the client; 499: it left before */
+	int status;             /* as told to the client */
 	const char *code;       /* of a local error, or NULL */
 	const char *model;      /* as asked for, or NULL */
 	const char *credential; /* that served last, or NULL */

@@ -17,15 +17,17 @@ static void
 count(struct exchange *x, const struct access_line *line)
 {
 	struct traffic *t = &x->worker->slot->counters.traffic;
+	int64_t us = clock_mono_us() - x->start_us;
 	unsigned int provider =
 	    line->attempts > 0 ? line->provider : PROVIDER_MAX;
 
 	traffic_add(&t->requests[x->route.dialect][provider]
 				[traffic_status_index(line->status)],
 	    1);
-	traffic_observe(&t->duration, clock_mono_us() - x->start_us);
-	if (line->ttft_us >= 0)
-		traffic_observe(&t->first_byte, line->ttft_us);
+	traffic_observe(&t->duration, us);
+	if (line->status != STATUS_CLIENT_GONE)
+		traffic_observe(
+		    &t->first_byte, line->ttft_us >= 0 ? line->ttft_us : us);
 	if (line->added_us >= 0 && line->attempts > 0)
 		traffic_observe(&t->added, line->added_us);
 }

@@ -13,8 +13,6 @@
 #include "worker/client/account.h"
 #include "worker/relay/relay_core.h"
 
-enum { STATUS_CLIENT_GONE = 499 };
-
 static void on_timer(evutil_socket_t fd, short what, void *arg);
 
 /* ---- birth and death */

@@ -218,6 +218,7 @@ void relay_why_begin(struct relay *r);
 void relay_why_picked(struct relay *r, const struct pick *p, bool found);
 
 void relay_why_attempt(struct relay *r);
+void relay_why_failed(struct relay *r, const struct failure *f);
 void
 relay_why_ended(struct relay *r, enum attempt_end end, int status, int64_t us);
 

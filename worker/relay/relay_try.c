@@ -65,6 +65,9 @@ write_usage(struct relay *r, enum attempt_end end, int status)
 	if (r->answer != ANSWER_NONE && r->answer != ANSWER_ERROR &&
 	    dialect_stream_tokens(&r->frames, &tokens))
 		e.tokens = &tokens;
+	traffic_add(
+	    &r->worker->slot->counters.traffic.attempts[a->provider_id][end],
+	    1);
 	usage_write(a, &e);
 }
 
@@ -74,9 +77,6 @@ relay_close_attempt(struct relay *r, enum attempt_end end, int status)
 	if (!r->trying)
 		return;
 	r->trying = false;
-	traffic_add(&r->worker->slot->counters.traffic
-			 .attempts[r->attempt.provider_id][end],
-	    1);
 	write_usage(r, end, status);
 	relay_why_ended(r, end, status, clock_mono_us() - r->attempt.start_us);
 	attempt_end(&r->attempt);
@@ -620,6 +620,7 @@ relay_failed(struct relay *r, const struct failure *f)
 		return;
 	}
 	until_ms = charge(r, f->status, &o);
+	relay_why_failed(r, f);
 	relay_close_attempt(r, f->end, f->status);
 	relay_forget_answer(r);
 	go_on(r, &o, until_ms);

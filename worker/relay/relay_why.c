@@ -3,6 +3,8 @@
  * What is kept of each request for who asks why it went where it went: a
  * record in the ring, a line in the log, and what is counted on the board.
  */
+#include "common/chronicle.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/pins.h"
 #include "common/why.h"
@@ -82,6 +84,14 @@ count(struct relay *r, const struct pick *p)
 		    &counters->affinity_moved_by[moved_of[p->left_why]], 1);
 }
 
+/* One that was excluded was tried by this request, and failed it. */
+static const char *
+move_reason(const struct pick *p)
+{
+	return p->left_why == PICK_WHY_EXCLUDED ? "failed"
+						: pick_why_name(p->left_why);
+}
+
 static void
 log_pick(const struct relay *r, const struct pick *p, const char *credential)
 {
@@ -91,8 +101,7 @@ log_pick(const struct relay *r, const struct pick *p, const char *credential)
 	if (p->decision == PICK_DECISION_MOVED)
 		log_info("session \"%s\", model \"%s\": moved from credential "
 			 "\"%s\" to \"%s\": %s",
-		    session, r->model, p->left, credential,
-		    pick_why_name(p->left_why));
+		    session, r->model, p->left, credential, move_reason(p));
 	else
 		log_debug(
 		    "session \"%s\" (%s), model \"%s\": credential \"%s\" "
@@ -103,6 +112,35 @@ log_pick(const struct relay *r, const struct pick *p, const char *credential)
 		    p->pinned ? ", pinned by " : "",
 		    p->pinned ? pin_kind_name(r->pin_kind) : "");
 	log_set_request(NULL);
+}
+
+static void
+chronicle_move(struct relay *r, const struct pick *p, const char *credential)
+{
+	struct chronicle_event e = { .ms = clock_now_ms(),
+		.kind = CHRONICLE_MOVED };
+
+	(void)str_copy(e.credential, sizeof(e.credential), credential);
+	(void)str_copy(e.from, sizeof(e.from), p->left);
+	(void)str_copy(e.model, sizeof(e.model), r->model);
+	(void)str_copy(e.why, sizeof(e.why), move_reason(p));
+	(void)str_copy(e.request_id, sizeof(e.request_id), r->x->request_id);
+	chronicle_add_event(&r->worker->board->chronicle, &e);
+}
+
+void
+relay_why_failed(struct relay *r, const struct failure *f)
+{
+	struct chronicle_event e = { .ms = clock_now_ms(),
+		.kind = CHRONICLE_FAILED,
+		.status = f->status };
+
+	(void)str_copy(
+	    e.credential, sizeof(e.credential), r->attempt.credential);
+	(void)str_copy(e.model, sizeof(e.model), r->model);
+	(void)str_copy(e.why, sizeof(e.why), outcome_end_name(f->end));
+	(void)str_copy(e.request_id, sizeof(e.request_id), r->x->request_id);
+	chronicle_add_event(&r->worker->board->chronicle, &e);
 }
 
 void
@@ -119,6 +157,9 @@ relay_why_picked(struct relay *r, const struct pick *p, bool found)
 	if (r->attempts > 0 && p->decision != PICK_DECISION_MOVED)
 		return;
 	count(r, p);
+	if (p->decision == PICK_DECISION_MOVED)
+		chronicle_move(
+		    r, p, state_string(p->credential, p->credential->id));
 	if (p->decision == PICK_DECISION_MOVED || log_enabled(LOG_LEVEL_DEBUG))
 		log_pick(r, p, state_string(p->credential, p->credential->id));
 	r->decision = p->decision;

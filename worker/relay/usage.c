@@ -7,18 +7,6 @@
 #include "common/log.h"
 #include "worker/worker.h"
 
-static void
-count_tokens(struct attempt *a, const struct tokens *tokens)
-{
-	_Atomic uint64_t *sums =
-	    a->worker->slot->counters.tokens[a->provider_id];
-
-	for (int i = 0; i < TOKENS_MAX; i++)
-		if (tokens->n[i] > 0)
-			(void)atomic_fetch_add(
-			    &sums[i], (uint64_t)tokens->n[i]);
-}
-
 /* 0 or negative errno. What is cut short is not a record to any reader. */
 static int
 append(int fd, const struct buf *line)
@@ -53,7 +41,8 @@ usage_write(struct attempt *a, const struct usage_end *end)
 	struct worker *w = a->worker;
 
 	if (end->tokens != NULL)
-		count_tokens(a, end->tokens);
+		traffic_add_tokens(&a->worker->slot->counters.traffic,
+		    a->provider_id, end->tokens);
 	if (w->usage_fd < 0)
 		return;
 	buf_clear(&line);
