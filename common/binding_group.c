@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/attr.h"
+#include "common/binding_index.h"
 #include "common/binding_table.h"
 
 struct group_record {
@@ -202,14 +203,27 @@ binding_group_leave(struct store *s, MDB_txn *txn,
 	return rc;
 }
 
+void
+binding_group_drop(struct board *board, const struct binding_key *primary,
+    const struct binding_group *group)
+{
+	struct binding_key key;
+
+	for (size_t i = 0; i < group->n; i++) {
+		key = binding_group_key(group, i, primary);
+		binding_index_drop(board, &key);
+	}
+}
+
 int
-binding_group_dissolve(struct store *s, MDB_txn *txn,
+binding_group_dissolve(struct store *s, MDB_txn *txn, struct board *board,
     const struct binding_key *primary, size_t *removed)
 {
 	struct binding_group group;
 	int rc;
 
 	rc = binding_group_load(s, txn, primary, &group);
+	binding_group_drop(board, primary, &group);
 	if (rc == 0)
 		rc = binding_group_leave(s, txn, primary, &group, NULL);
 	if (rc == 0 && group.n > 1)

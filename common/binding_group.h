@@ -66,10 +66,15 @@ int binding_group_leave(struct store *s, MDB_txn *txn,
     const struct binding_group *kept) MUST_CHECK;
 
 /*
- * Removes a binding with its list and all that leads to it. Adds the number
+ * Removes a binding with its list and all that leads to it, also from the
+ * index. Adds the number
  * of keys to *removed.
  */
-int binding_group_dissolve(struct store *s, MDB_txn *txn,
+int binding_group_dissolve(struct store *s, MDB_txn *txn, struct board *board,
     const struct binding_key *primary, size_t *removed) MUST_CHECK;
+
+/* Drops all members from the index: their binding is about to change. */
+void binding_group_drop(struct board *board, const struct binding_key *primary,
+    const struct binding_group *group);
 
 #endif

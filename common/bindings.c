@@ -14,6 +14,7 @@
 
 #include "common/attr.h"
 #include "common/binding_group.h"
+#include "common/binding_index.h"
 #include "common/binding_table.h"
 #include "common/state.h"
 
@@ -128,6 +129,7 @@ bindings_joined(struct store *s, MDB_txn *txn, const struct binding_key *key,
 /* One bind() while it holds the lock. */
 struct bind {
 	struct store *s;
+	struct board *board;
 	MDB_txn *txn;
 	const struct binding_key *key;
 	const struct binding_key *alias;
@@ -238,6 +240,10 @@ settle(struct bind *bind, const struct place *own, const struct place *other,
 	bind->wrote = true;
 	b->expires_ms = expiry_at(bind->now_ms, bind->ttl_ms);
 	gather(bind, own, other, &group);
+	binding_group_drop(bind->board, bind->key, &group);
+	binding_group_drop(bind->board, bind->key, &own->group);
+	if (other != NULL)
+		binding_group_drop(bind->board, bind->key, &other->group);
 	at = primary_of(own, other, &group);
 	primary = at != NULL ? at->target.key : *bind->key;
 	rc = leave(bind, own, &primary, &group);
@@ -331,7 +337,7 @@ begin_write(struct store *s, struct board *board, int wait_ms, MDB_txn **txn)
 
 /* Commits if there is something to keep; the result so far, or a failure. */
 static int
-end_write(struct board *board, MDB_txn *txn, bool keep, int result)
+commit(MDB_txn *txn, bool keep, int result)
 {
 	int rc = 0;
 
@@ -339,8 +345,16 @@ end_write(struct board *board, MDB_txn *txn, bool keep, int result)
 		rc = store_commit(txn);
 	else
 		mdb_txn_abort(txn);
-	board_bind_unlock(board);
 	return rc < 0 ? rc : result;
+}
+
+static int
+end_write(struct board *board, MDB_txn *txn, bool keep, int result)
+{
+	int rc = commit(txn, keep, result);
+
+	board_bind_unlock(board);
+	return rc;
 }
 
 int
@@ -352,6 +366,7 @@ bindings_bind(struct store *s, struct board *board,
 {
 	struct bind bind = {
 		.s = s,
+		.board = board,
 		.key = key,
 		.alias = alias,
 		.expected = expected,
@@ -366,7 +381,36 @@ bindings_bind(struct store *s, struct board *board,
 		return rc;
 	board_bind_session(board, binding_session_word(key));
 	rc = bind_locked(&bind, winner, outcome);
-	return end_write(board, bind.txn, rc == 0 && bind.wrote, rc);
+	rc = commit(bind.txn, rc == 0 && bind.wrote, rc);
+	if (rc == 0)
+		binding_index_put(board, key, winner);
+	board_bind_unlock(board);
+	return rc;
+}
+
+int
+bindings_index(struct store *s, struct board *board,
+    const struct binding_key *key, int64_t now_ms, uint16_t slot)
+{
+	struct binding b;
+	MDB_txn *txn;
+	int rc;
+
+	rc = board_bind_lock(board, 0);
+	if (rc != 0)
+		return rc == BOARD_LOCK_BUSY ? BINDINGS_BUSY : rc;
+	/* Only what is there while nobody writes is worth keeping. */
+	rc = store_read(s, &txn);
+	if (rc == 0) {
+		rc = bindings_get(s, txn, key, now_ms, &b);
+		store_read_end(s);
+	}
+	if (rc == 0) {
+		b.slot = slot;
+		binding_index_put(board, key, &b);
+	}
+	board_bind_unlock(board);
+	return rc;
 }
 
 /* A key that is used is the newest of its group. */
@@ -424,8 +468,9 @@ bindings_touch(struct store *s, struct board *board,
  * others does from now on.
  */
 static int
-strike(struct store *s, MDB_txn *txn, const struct binding_key *key,
-    const struct binding_key *primary, const struct binding *b)
+strike(struct store *s, MDB_txn *txn, struct board *board,
+    const struct binding_key *key, const struct binding_key *primary,
+    const struct binding *b)
 {
 	struct binding_group old, kept;
 	struct binding_key heir = *primary;
@@ -434,6 +479,7 @@ strike(struct store *s, MDB_txn *txn, const struct binding_key *key,
 	rc = binding_group_load(s, txn, primary, &old);
 	if (rc < 0)
 		return rc;
+	binding_group_drop(board, primary, &old);
 	kept = old;
 	binding_group_remove(&kept, key);
 	if (kept.n == 0)
@@ -473,7 +519,7 @@ bindings_unbind(struct store *s, struct board *board,
 	    strcmp(b.credential, credential) != 0)
 		rc = BINDINGS_MISS;
 	if (rc == 0)
-		rc = strike(s, txn, key, &t.key, &b);
+		rc = strike(s, txn, board, key, &t.key, &b);
 	return end_write(board, txn, rc == 0, rc);
 }
 
@@ -506,21 +552,21 @@ first_of_session(struct store *s, MDB_txn *txn, enum bindings_table table,
 
 /* Dissolves one binding of a session, found by its own key or by an alias. */
 static int
-dissolve_one(
-    struct store *s, MDB_txn *txn, const uint8_t *session, size_t *removed)
+dissolve_one(struct store *s, MDB_txn *txn, struct board *board,
+    const uint8_t *session, size_t *removed)
 {
 	struct binding_key key, primary;
 	int rc;
 
 	rc = first_of_session(s, txn, BINDINGS_BINDING, session, &key);
 	if (rc == 0)
-		return binding_group_dissolve(s, txn, &key, removed);
+		return binding_group_dissolve(s, txn, board, &key, removed);
 	if (rc == BINDINGS_MISS)
 		rc = first_of_session(s, txn, BINDINGS_ALIAS, session, &key);
 	if (rc == 0)
 		rc = binding_alias_get(s, txn, &key, &primary);
 	if (rc == 0)
-		rc = binding_group_dissolve(s, txn, &primary, removed);
+		rc = binding_group_dissolve(s, txn, board, &primary, removed);
 	/* Whatever it led to, the row must not be found again. */
 	if (rc == 0)
 		rc = binding_table_delete(s, txn, BINDINGS_ALIAS, &key);
@@ -539,7 +585,7 @@ bindings_unbind_session(struct store *s, struct board *board,
 	if (rc != 0)
 		return rc;
 	do
-		rc = dissolve_one(s, txn, key->bytes, removed);
+		rc = dissolve_one(s, txn, board, key->bytes, removed);
 	while (rc == 0);
 	if (rc == BINDINGS_MISS && *removed > 0)
 		rc = 0;
@@ -549,6 +595,7 @@ bindings_unbind_session(struct store *s, struct board *board,
 /* One step of the sweep. */
 struct sweep {
 	struct store *s;
+	struct board *board;
 	MDB_txn *txn;
 	int64_t now_ms;
 	int64_t max_sessions;
@@ -579,7 +626,7 @@ sweep_hint(const struct sweep *sweep, int64_t at_ms,
 	}
 	if (rc == 0 && stored)
 		return binding_group_dissolve(
-		    sweep->s, sweep->txn, key, removed);
+		    sweep->s, sweep->txn, sweep->board, key, removed);
 	(*removed)++;
 	return rc;
 }
@@ -609,6 +656,7 @@ look_for_work(struct sweep *sweep)
 	rc = store_read(sweep->s, &sweep->txn);
 	if (rc < 0)
 		return rc;
+	binding_index_fit(sweep->board, bindings_count(sweep->s, sweep->txn));
 	rc = next_work(sweep, &at_ms, &key);
 	store_read_end(sweep->s);
 	return rc;
@@ -641,6 +689,7 @@ bindings_sweep(
 {
 	struct sweep sweep = {
 		.s = s,
+		.board = board,
 		.now_ms = now_ms,
 		.max_sessions = max_sessions,
 	};

@@ -109,6 +109,14 @@ int bindings_bind(struct store *s, struct board *board,
     enum bind_outcome *outcome) MUST_CHECK;
 
 /*
+ * Puts what a key is bound to into the index on the board, if the lock is to
+ * be had at once; slot: the place of its credential. 0, BINDINGS_MISS,
+ * BINDINGS_BUSY or negative errno: it is a matter of speed alone.
+ */
+int bindings_index(struct store *s, struct board *board,
+    const struct binding_key *key, int64_t now_ms, uint16_t slot);
+
+/*
  * Whether a touch is due: less than ttl_ms remains, or so much more that the
  * TTL was longer when it was stored.
  */
@@ -144,11 +152,12 @@ int bindings_unbind_session(struct store *s, struct board *board,
 enum { BINDINGS_SWEEP_STEP = 64 };
 
 /*
- * One bounded step of the sweep: removes what has expired, BINDINGS_SWEEP_STEP
- * entries and the rest of the last one's group at most, and beyond max_sessions
- * (0: without limit) those that were extended longest ago. Only tries the lock,
- * and not even that when there is nothing to do. Returns how many it removed or
- * re-filed (a full step means there may be more), -EAGAIN, or negative errno.
+ * One bounded step of the sweep, the master's: removes what has expired,
+ * BINDINGS_SWEEP_STEP entries and the rest of the last one's group at most, and
+ * beyond max_sessions (0: without limit) those that were extended longest ago.
+ * Only tries the lock, and not even that when there is nothing to do. Returns
+ * how many it removed or re-filed (a full step means there may be more),
+ * -EAGAIN, or negative errno.
  */
 int bindings_sweep(struct store *s, struct board *board, int64_t now_ms,
     int64_t max_sessions) MUST_CHECK;

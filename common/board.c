@@ -261,6 +261,10 @@ board_open_master(const char *dir, const char *boot_id, struct board **out)
 	claims.board = *out;
 	claims.fd = fd;
 	claims.cells = 0;
+	/* The store beside it may be another one than before. */
+	(void)atomic_fetch_add(&(*out)->index_salt, 1);
+	if (atomic_load(&(*out)->index_buckets) == 0)
+		(void)!board_index_claim(*out, BOARD_INDEX_FIRST);
 	return result;
 }
 
@@ -326,6 +330,21 @@ board_cells_claim(struct board *board, uint32_t count)
 	    (end - claims.cells) * sizeof(struct board_cell));
 	if (rc == 0)
 		claims.cells = end;
+	return rc;
+}
+
+int
+board_index_claim(struct board *board, uint32_t buckets)
+{
+	int rc;
+
+	assert(board == claims.board);
+	if (buckets > BOARD_INDEX_BUCKETS)
+		return -EINVAL;
+	rc = reserve(claims.fd, offsetof(struct board, index),
+	    buckets * sizeof(struct board_index_bucket));
+	if (rc == 0)
+		atomic_store(&board->index_buckets, buckets);
 	return rc;
 }
 

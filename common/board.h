@@ -31,6 +31,9 @@ enum {
 	BOARD_SLOTS = 512,     /* processes: workers of all generations */
 	BOARD_ATTEMPTS = 2048, /* in flight, per process */
 	BOARD_MARKS = 1 << 13,
+	BOARD_INDEX_FIRST = 1 << 12, /* buckets of the index, at first */
+	BOARD_INDEX_BUCKETS = 1 << 20,
+	BOARD_INDEX_WAYS = 4, /* one line of the cache */
 	BOARD_CODES = 600,
 	BOARD_NONE = UINT32_MAX & 0x7fffffff
 };
@@ -176,6 +179,19 @@ struct board_master {
 	_Atomic uint64_t worker_deaths;
 };
 
+/*
+ * A binding as picks need it: {hash of the key:48, slot:14, version:2} and
+ * {epoch, low half:32, expiry in seconds:32}. 0: none.
+ */
+struct board_index_entry {
+	_Atomic uint64_t tag;
+	_Atomic uint64_t value;
+};
+
+struct board_index_bucket {
+	struct board_index_entry entries[BOARD_INDEX_WAYS];
+};
+
 struct board {
 	char magic[8];
 	uint32_t layout;
@@ -207,10 +223,17 @@ struct board {
 	 */
 	_Atomic uint64_t marks[BOARD_MARKS];
 
+	/* Of the index, below: its buckets in use, and what its tags mix in. */
+	_Atomic uint32_t index_buckets;
+	_Atomic uint32_t index_salt;
+
 	_Atomic uint64_t cursors[BOARD_CURSORS];
 	struct board_credential credentials[BOARD_CREDENTIALS];
 	struct board_cell cells[BOARD_CELLS];
 	struct board_slot slots[BOARD_SLOTS];
+
+	/* What `bindings` says, for picks; written under bind_lock only. */
+	_Alignas(64) struct board_index_bucket index[BOARD_INDEX_BUCKETS];
 };
 
 enum {
@@ -241,6 +264,9 @@ int board_open_worker(const char *dir, struct board **out) MUST_CHECK;
  */
 int board_slot_claim(struct board *board, unsigned int slot) MUST_CHECK;
 int board_cells_claim(struct board *board, uint32_t count) MUST_CHECK;
+
+/* Likewise of the index, whose buckets are in use from then on. */
+int board_index_claim(struct board *board, uint32_t buckets) MUST_CHECK;
 
 void board_close(struct board *board);
 

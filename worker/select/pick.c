@@ -14,6 +14,7 @@
 
 #include "common/alloc.h"
 #include "common/attr.h"
+#include "common/binding_index.h"
 #include "common/str.h"
 #include "worker/select/strategy.h"
 
@@ -757,12 +758,54 @@ take_bound(struct pick *p, const struct binding *b, struct verdict *v)
 	return 0;
 }
 
+/* Something was committed since the snapshot of this pick. */
+static bool
+is_behind(const struct pick *p)
+{
+	MDB_envinfo info;
+
+	return mdb_env_info(p->picker->state->env, &info) == 0 &&
+	       info.me_last_txnid != p->txn_id;
+}
+
+/* Begins to read once more. Nothing of the former snapshot is valid. */
+static int
+read_anew(struct pick *p)
+{
+	int rc;
+
+	p->credential = NULL;
+	p->model = NULL;
+	store_read_end(p->picker->state);
+	rc = store_read(p->picker->state, &p->txn);
+	if (rc == 0)
+		p->txn_id = mdb_txn_id(p->txn);
+	return rc;
+}
+
+/*
+ * Takes the credential of a binding just read. The binding may be younger than
+ * the snapshot, and its credential too: it is not given up before that has
+ * been looked at again.
+ */
+static int
+take_found(struct pick *p, const struct binding *b, struct verdict *v)
+{
+	int rc = take_bound(p, b, v);
+
+	if (rc < 0 || v->why == PICK_WHY_MAX || v->until_ms != 0 ||
+	    v->why == PICK_WHY_EXCLUDED || !is_behind(p))
+		return rc;
+	rc = read_anew(p);
+	return rc < 0 ? rc : take_bound(p, b, v);
+}
+
 static bool
 on_usable(void *ctx, const struct binding *found)
 {
 	struct verdict v;
 
-	return take_bound(ctx, found, &v) == 0 && v.why == PICK_WHY_MAX;
+	return take_found(ctx, found, &v) == 0 && v.why == PICK_WHY_MAX;
 }
 
 /* The binding of the session to p->credential. */
@@ -961,6 +1004,22 @@ gather_hints(struct pick *p)
 	store_read_end(bindings);
 }
 
+/* Later turns shall find it in the index, unless they do. */
+static void
+index_hit(const struct pick *p, const struct binding *b)
+{
+	const struct picker *picker = p->picker;
+	uint32_t slot = p->credential->slot;
+	struct binding_brief brief;
+
+	if (binding_index_get(picker->board, p->ask->session, &brief) &&
+	    brief.slot == slot && brief.epoch == (uint32_t)b->epoch &&
+	    brief.expires_ms >= b->expires_ms - 1000)
+		return;
+	(void)bindings_index(picker->bindings, picker->board, p->ask->session,
+	    p->ask->now_ms, (uint16_t)slot);
+}
+
 static int
 hit(struct pick *p, const struct binding *b)
 {
@@ -972,6 +1031,8 @@ hit(struct pick *p, const struct binding *b)
 		(void)bindings_touch(picker->bindings, picker->board,
 		    p->ask->session, b->credential, picker->ttl_ms,
 		    p->ask->now_ms, PICK_LOCK_WAIT_MS);
+	if (p->ask->alias == NULL)
+		index_hit(p, b);
 	return PICK_OK;
 }
 
@@ -982,18 +1043,53 @@ hit(struct pick *p, const struct binding *b)
 static int
 hit_and_join(struct pick *p, const struct binding *b)
 {
-	const struct state_credential *c = p->credential;
-	const struct state_model *model = p->model;
 	enum bind_outcome outcome = BIND_ADOPTED;
+	struct verdict v;
+	int rc;
 
 	if (bind(p, NULL, &outcome) != 0) {
-		p->credential = c;
-		p->model = model;
-		return hit(p, b);
+		rc = take_found(p, b, &v);
+		if (rc < 0)
+			return rc;
+		return v.why == PICK_WHY_MAX ? hit(p, b) : pick_marked(p);
 	}
 	p->decision =
 	    outcome == BIND_ADOPTED ? PICK_DECISION_HIT : decision_of[outcome];
 	return PICK_OK;
+}
+
+/*
+ * The common case without a look at `bindings`: the index has it, nothing is
+ * to be extended or joined, and its credential was seen in this snapshot and
+ * can serve. The slot and the epoch are as good as the id.
+ */
+static bool
+hit_in_index(struct pick *p)
+{
+	const struct picker *picker = p->picker;
+	const struct pick_ask *ask = p->ask;
+	const struct state_credential *c;
+	struct binding_brief brief;
+	int64_t left_ms;
+
+	if (ask->alias != NULL || ask->expected != NULL ||
+	    !binding_index_get(picker->board, ask->session, &brief))
+		return false;
+	left_ms = brief.expires_ms - ask->now_ms;
+	if (left_ms < picker->ttl_ms ||
+	    left_ms > picker->ttl_ms + picker->ttl_ms / 8)
+		return false;
+	c = seen_record(p, brief.slot);
+	if (c == NULL || (uint32_t)c->epoch != brief.epoch ||
+	    excluded(ask, c->slot))
+		return false;
+	p->credential = c;
+	if (judge_credential(p).why != PICK_WHY_MAX ||
+	    judge_health(p, c->slot, p->model->cell, c->incarnation).why !=
+		PICK_WHY_MAX)
+		return false;
+	p->decision = PICK_DECISION_HIT;
+	return true;
 }
 
 static int
@@ -1004,16 +1100,21 @@ pick_with_session(struct pick *p)
 	bool joined;
 	int rc;
 
+	if (hit_in_index(p))
+		return PICK_OK;
+
 	rc = read_binding(p, &b, &joined);
 	if (rc != 0) {
 		gather_hints(p);
 		return pick_and_bind(p, p->ask->expected);
 	}
-	rc = take_bound(p, &b, &v);
+	rc = take_found(p, &b, &v);
 	if (rc < 0)
 		return rc;
+	if (v.why == PICK_WHY_MAX && !joined)
+		return hit_and_join(p, &b);
 	if (v.why == PICK_WHY_MAX)
-		return joined ? hit(p, &b) : hit_and_join(p, &b);
+		return hit(p, &b);
 	if (v.until_ms != 0 && v.until_ms <= p->ask->now_ms + p->ask->wait_ms) {
 		p->until_ms = v.until_ms;
 		return PICK_WAIT;
