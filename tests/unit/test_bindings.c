@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "common/attr.h"
+#include "common/binding_index.h"
 #include "common/clock.h"
 #include "common/str.h"
 #include "tests/unit/scratch.h"
@@ -178,6 +179,14 @@ static int
 sweep(int64_t max_sessions)
 {
 	return bindings_sweep(&store, board, now_ms, max_sessions);
+}
+
+static int
+unbind(const char *session, const char *credential)
+{
+	struct binding_key key = key_of(session);
+
+	return bindings_unbind(&store, board, &key, credential, WAIT);
 }
 
 static void
@@ -427,6 +436,61 @@ expired_group_does_not_come_back(void **state UNUSED)
 	assert_int_equal(count(), 1);
 }
 
+static bool
+indexed(const char *session)
+{
+	struct binding_key key = key_of(session);
+	struct binding_brief brief;
+
+	return binding_index_get(board, &key, &brief);
+}
+
+static int
+put_in_index(const char *session)
+{
+	struct binding_key key = key_of(session);
+
+	return bindings_index(&store, board, &key, now_ms, 0);
+}
+
+/* Whatever changes a binding takes all its keys out of the index. */
+static void
+index_has_only_what_is_bound_now(void **state UNUSED)
+{
+	size_t removed;
+	struct binding_key key = key_of("s");
+
+	assert_bind(ASK("s", .alias = "a", .choice = "A"), BIND_NEW, "A");
+	assert_true(indexed("s"));
+	assert_int_equal(put_in_index("a"), 0);
+	assert_true(indexed("a"));
+	assert_int_equal(put_in_index("nobody"), BINDINGS_MISS);
+	/* One moves: the others are looked up again. */
+	assert_bind(ASK("s", .expected = "A", .choice = "B"), BIND_MOVED, "B");
+	assert_true(indexed("s"));
+	assert_false(indexed("a"));
+
+	assert_int_equal(put_in_index("a"), 0);
+	assert_int_equal(unbind("s", "B"), 0);
+	assert_false(indexed("s"));
+	assert_false(indexed("a"));
+
+	/* Its group is bound still. */
+	assert_bind(ASK("s", .alias = "a", .choice = "C"), BIND_ADOPTED, "B");
+	assert_int_equal(
+	    bindings_unbind_session(&store, board, &key, &removed), 0);
+	assert_false(indexed("s"));
+	assert_false(indexed("a"));
+
+	assert_bind(ASK("s", .choice = "A"), BIND_NEW, "A");
+	now_ms += 1;
+	assert_bind(ASK("t", .choice = "A"), BIND_NEW, "A");
+	while (sweep(1) > 0)
+		continue;
+	assert_false(indexed("s"));
+	assert_true(indexed("t"));
+}
+
 static int
 joined(const char *session, const char *alias)
 {
@@ -541,14 +605,6 @@ bindings_last_by_the_daemons_clock(void **state UNUSED)
 	clock_set_base(INT64_C(1700000000000) + 64 * 60000);
 	now_ms = clock_now_ms();
 	assert_bound("s", NULL);
-}
-
-static int
-unbind(const char *session, const char *credential)
-{
-	struct binding_key key = key_of(session);
-
-	return bindings_unbind(&store, board, &key, credential, WAIT);
 }
 
 /* A late failure of a credential that does not serve it any more. */
@@ -1001,6 +1057,7 @@ main(void)
 		TEST(groups_that_meet_become_one),
 		TEST(expired_group_does_not_come_back),
 		TEST(keys_of_a_group_are_joined),
+		TEST(index_has_only_what_is_bound_now),
 		TEST(adopting_again_writes_nothing),
 		TEST(expiry_is_never_early_and_at_most_a_sixteenth_late),
 		TEST(touch_compares_and_revives_nothing),

@@ -494,6 +494,28 @@ bound_pick_does_not_read_the_route(void **state UNUSED)
 	assert_pick(HOW(.session = "s"), "a", "hit");
 }
 
+/* The index on the board has what it needs. */
+static void
+bound_pick_does_not_read_the_bindings(void **state UNUSED)
+{
+	struct binding_key key = key_of("s");
+	MDB_val k = { BINDING_KEY_LEN, key.bytes };
+	MDB_txn *txn;
+
+	PUBLISH(abc);
+	assert_pick(HOW(.session = "s"), "a", "new");
+	assert_int_equal(store_write(&bindings_store, &txn), 0);
+	assert_int_equal(
+	    mdb_del(txn, bindings_store.tables[BINDINGS_BINDING], &k, NULL), 0);
+	assert_int_equal(store_commit(txn), 0);
+	assert_pick(HOW(.session = "s"), "a", "hit");
+	/* But it reads them when the credential cannot serve, or at its end. */
+	bar(0, BOARD_COOLING, now_ms + 1000);
+	assert_pick(HOW(.session = "s"), "b", "new");
+	now_ms += HOUR + HOUR / 16;
+	assert_pick(HOW(.session = "s"), "c", "new");
+}
+
 static void
 live_binding_outranks_priority(void **state UNUSED)
 {
@@ -1155,6 +1177,7 @@ main(void)
 		TEST(session_hash_moves_only_the_sessions_of_who_drops_out),
 		TEST(session_keeps_its_credential),
 		TEST(bound_pick_does_not_read_the_route),
+		TEST(bound_pick_does_not_read_the_bindings),
 		TEST(live_binding_outranks_priority),
 		TEST(pin_decides_and_moves_no_session),
 		TEST(hard_pin_is_refused_and_a_soft_one_falls_back),

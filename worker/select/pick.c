@@ -1085,7 +1085,8 @@ hit_in_index(struct pick *p)
 		return false;
 	p->credential = c;
 	if (judge_credential(p).why != PICK_WHY_MAX ||
-	    judge_health(p, c->slot, p->model->cell, c->incarnation).why !=
+	    tried(p, p->model->cell) ||
+	    judge_health(p, c->slot, &p->model->cell, 1, c->incarnation).why !=
 		PICK_WHY_MAX)
 		return false;
 	p->decision = PICK_DECISION_HIT;
