@@ -66,6 +66,7 @@ struct direct_call {
 	bool heard;   /* the answer has begun */
 	bool whole;   /* its head is whole */
 	bool cut;     /* the request cannot be sent any further */
+	bool more;    /* the last read may have left something */
 	bool paused;
 	bool ended;
 	bool due;
@@ -161,7 +162,10 @@ call_cut(struct direct_call *call, bool orderly)
 	}
 }
 
-/* The answer is whole; can its connection carry another? */
+/*
+ * The answer is whole; can its connection carry another? Not if something lies
+ * behind it, be it in the buffers of TLS, of which the loop knows nothing.
+ */
 static void
 call_complete(struct direct_call *call, bool clean)
 {
@@ -169,7 +173,8 @@ call_complete(struct direct_call *call, bool clean)
 
 	call->ended = true;
 	call->end = UPSTREAM_COMPLETE;
-	if (!clean || !call->answer.keep_alive || unsent(call) > 0) {
+	if (!clean || call->more || !call->answer.keep_alive ||
+	    unsent(call) > 0) {
 		call_drop_conn(call);
 		return;
 	}
@@ -365,12 +370,12 @@ static void
 call_read(struct direct_call *call)
 {
 	struct direct *d = call->direct;
-	bool more = true;
 	ssize_t n;
 
-	for (int i = 0; more && i < ROUNDS && reads_on(call); i++) {
+	call->more = true;
+	for (int i = 0; call->more && i < ROUNDS && reads_on(call); i++) {
 		n = direct_conn_read(
-		    call->conn, d->read, sizeof(d->read), &more);
+		    call->conn, d->read, sizeof(d->read), &call->more);
 		if (n == DIRECT_CONN_WAIT)
 			return;
 		if (n < 0)
@@ -378,7 +383,7 @@ call_read(struct direct_call *call)
 		else
 			call_take(call, d->read, (size_t)n);
 	}
-	if (more && reads_on(call))
+	if (call->more && reads_on(call))
 		call_due(call);
 }
 
