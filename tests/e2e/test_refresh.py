@@ -2,6 +2,7 @@
 """Tokens: refreshed before they expire, when one is refused, and never
 twice."""
 
+import asyncio
 import base64
 import concurrent.futures
 import json
@@ -12,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from harness import CANARY, CLAUDE, GEMINI, SLOW, wait_for
+from harness import CANARY, CLAUDE, CLIENT_KEY, GEMINI, SLOW, wait_for
 
 MODEL = "claude-sonnet-4-6"
 
@@ -484,6 +485,28 @@ REQUESTS = int(os.environ.get("FAIRLEAD_REFRESH_REQUESTS", "96"))
 WORKERS = int(os.environ.get("FAIRLEAD_REFRESH_WORKERS", "3"))
 
 
+async def ask_all_at_once(daemon, count: int) -> list[int]:
+    """The statuses of requests of which none waits for another."""
+    body = json.dumps(CLAUDE.body("hi", model=MODEL)).encode()
+    head = (f"POST {CLAUDE.path()} HTTP/1.1\r\nHost: x\r\n"
+            f"x-api-key: {CLIENT_KEY}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n").encode()
+    opening = asyncio.Semaphore(200)
+
+    async def one() -> int:
+        async with opening:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", daemon.port)
+            writer.write(head + body)
+            await writer.drain()
+        answer = await reader.read()
+        writer.close()
+        return int(answer.split(b" ", 2)[1]) if answer else 0
+
+    return await asyncio.gather(*(one() for _ in range(count)))
+
+
 @pytest.mark.limit(600)
 def test_all_expire_in_the_same_second_and_no_request_fails(serve, stub):
     """One token request each, however many requests wait in how many
@@ -495,13 +518,7 @@ def test_all_expire_in_the_same_second_and_no_request_fails(serve, stub):
     for name in names:
         stub.tokens.expire(name)
         daemon.auth_file(f"{name}.json", login_file(stub, name, -1))
-    threads = min(REQUESTS, 400)
-
-    def one(_) -> int:
-        return ask(daemon).status
-
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        statuses = list(pool.map(one, range(REQUESTS)))
+    statuses = asyncio.run(ask_all_at_once(daemon, REQUESTS))
     assert statuses == [200] * REQUESTS
     assert stub.tokens.requests() == CREDENTIALS
     assert all(stub.tokens.requests(name) == 1 for name in names)
