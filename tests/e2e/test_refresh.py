@@ -661,3 +661,52 @@ def test_refresh_tokens_and_secrets_stay_in_the_master(serve, stub,
     limits = open(f"/proc/{daemon.pid}/limits", encoding="ascii").read()
     core = next(line for line in limits.splitlines() if "core file" in line)
     assert core.split()[4:6] == ["0", "0"], core
+
+
+# -- a clean start ----------------------------------------------------------
+
+@pytest.mark.parametrize("by_file", (False, True))
+def test_disable_and_enable_starts_clean(serve, stub, by_file):
+    """No cooldown and no back-off of before."""
+    stub.tokens.fault("a", "status", 1, code=429,
+                      headers={"retry-after": 300})
+    daemon = serve({"a.json": login_file(stub, "a", 600)})
+    wait_for(lambda: daemon.credentials()["a.json"]["last_error"], 10)
+    stub.fault("status", "a", code=429, headers={"retry-after": "600"})
+    assert ask(daemon).status == 429
+    for disabled in (True, False):
+        if by_file:
+            daemon.auth_file("a.json", {**content(daemon, "a.json"),
+                                        "disabled": disabled})
+        else:
+            daemon.ctl("credential", "a.json",
+                       "disable" if disabled else "enable")
+        wait_for(lambda wanted=disabled: (daemon.credentials()["a.json"][
+            "state"] == "disabled") == wanted)
+    rotated(daemon, stub, "a")
+    assert ask(daemon).status == 200
+    assert daemon.credentials()["a.json"]["last_error"] is None or (
+        "refresh" not in daemon.credentials()["a.json"]["last_error"])
+
+
+def test_edit_of_an_enabled_file_keeps_its_cooldown(serve, stub):
+    daemon = serve({"a.json": login_file(stub, "a")})
+    stub.fault("status", "a", code=429, headers={"retry-after": "600"})
+    assert ask(daemon).status == 429
+    daemon.auth_file("a.json", login_file(stub, "a", priority=3))
+    wait_for(lambda: daemon.credentials()["a.json"]["priority"] == 3)
+    assert ask(daemon).status == 429
+    assert len(stub.log) == 1
+
+
+def test_recreated_file_starts_clean(serve, stub):
+    stub.tokens.fault("a", "refuse")
+    daemon = serve({"a.json": login_file(stub, "a", 600)})
+    wait_for(lambda: daemon.credentials()["a.json"]["state"]
+             == "needs-login", 10)
+    text = (daemon.auth_dir / "a.json").read_text()
+    (daemon.auth_dir / "a.json").unlink()
+    wait_for(lambda: "a.json" not in daemon.credentials())
+    daemon.auth_file("a.json", text)
+    rotated(daemon, stub, "a")
+    assert daemon.credentials()["a.json"]["state"] == "ready"
