@@ -159,7 +159,7 @@ fold_within(struct store *store, MDB_txn *txn, struct fold *f,
 	if (rc < 0)
 		return rc;
 	first = mark.offset == 0;
-	if (mark.offset > f->size)
+	if (mark.offset > f->size || (first && f->only_known))
 		mark.offset = f->size;
 	n = read_at(f->fd, room, FOLD_STEP, mark.offset);
 	if (n < 0)

@@ -22,8 +22,9 @@ enum {
 
 struct fold {
 	int fd;
-	int64_t size;   /* when it was looked at */
-	int64_t offset; /* folded up to here */
+	bool only_known; /* not at all, unless it was begun before */
+	int64_t size;    /* when it was looked at */
+	int64_t offset;  /* folded up to here */
 	uint64_t records;
 	uint64_t broken; /* lines that hold none */
 };

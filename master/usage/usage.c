@@ -40,6 +40,7 @@ struct source {
 	int64_t offset; /* folded up to here; -1: not looked at yet */
 	int64_t size;   /* when that was all of it; -1: it was not */
 	bool in_use;    /* new records go there */
+	bool renamed;   /* it may be one that others have renamed */
 	char *spool;    /* path of a spool, or NULL */
 };
 
@@ -211,6 +212,7 @@ usage_follow(struct usage *u, struct logfile *logs)
 		return;
 	}
 	s->in_use = true;
+	s->renamed = false;
 	s->epoch = logfile_usage_epoch(logs);
 	free(s->spool);
 	s->spool =
@@ -312,6 +314,47 @@ take_up_spools(struct usage *u)
 		(void)closedir(dir);
 }
 
+/*
+ * Files beside the usage file that begin with its name: one that was renamed
+ * while it was in use, just before the master before this one was killed, has
+ * an end that was not folded. Of the others not a line is.
+ */
+static void
+take_up_renamed(struct usage *u)
+{
+	AUTO_FREE char *dir_path = xstrdup(logfile_usage_path(u->logs));
+	char *name = strrchr(dir_path, '/');
+	struct dirent *entry;
+	struct stat st;
+	unsigned n = 0;
+	DIR *dir;
+	int fd;
+
+	if (logfile_has_spool(u->logs) || name == NULL)
+		return;
+	*name++ = '\0';
+	dir = opendir(dir_path);
+	while (dir != NULL && n < FOLD_FILES_KEPT &&
+	       (entry = readdir(dir)) != NULL) {
+		if (!span_starts(span_of(entry->d_name), span_of(name)))
+			continue;
+		fd = openat(dirfd(dir), entry->d_name,
+		    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+		if (fd < 0)
+			continue;
+		if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
+		    find_source(u, &st) != NULL) {
+			(void)close(fd);
+			continue;
+		}
+		source_new(u, fd, logfile_usage_epoch(u->logs), &st)->renamed =
+		    true;
+		n++;
+	}
+	if (dir != NULL)
+		(void)closedir(dir);
+}
+
 /* ---- folding, on the thread of the ledger */
 
 static void
@@ -406,6 +449,7 @@ job_new(struct usage *u, unsigned steps)
 			continue;
 		j->parts[j->n++] = (struct part){ .source = s,
 			.fold = { .fd = s->fd,
+			    .only_known = s->renamed,
 			    .offset = s->offset < 0 ? 0 : s->offset } };
 	}
 	return j;
@@ -548,6 +592,7 @@ usage_new(struct master *master, const char *state_dir)
 	TAILQ_INIT(&u->sources);
 	take_up_spools(u);
 	usage_follow(u, master->logs);
+	take_up_renamed(u);
 	u->tick = event_new(master->base, -1, EV_PERSIST, on_tick, u);
 	if (u->tick == NULL || event_add(u->tick, &second) < 0)
 		fatalx("out of memory");

@@ -174,6 +174,23 @@ def test_rotation_by_others_loses_and_doubles_nothing(make_daemon, stub,
     assert by_place(totals(daemon)) == by_place(want)
 
 
+def test_file_renamed_before_a_kill_is_folded_to_its_end(make_daemon, stub,
+                                                         tmp_path):
+    config, path = with_file(pool(stub, "openai"), tmp_path)
+    daemon = make_daemon(config)
+    assert daemon.ask(OPENAI, "hi").status == 200
+    assert summed(totals(daemon))["requests"] == 1
+    daemon.kill9()
+    line = path.read_bytes()
+    with open(path, "ab") as out:
+        out.write(line * 5)
+    path.rename(path.with_suffix(".log.1"))
+    path.with_suffix(".log.old").write_bytes(line.replace(b"2", b"3") * 7)
+    daemon.start()
+    assert daemon.ask(OPENAI, "hi").status == 200
+    assert summed(totals(daemon))["requests"] == 7
+
+
 def test_configured_file_and_spool_take_turns(make_daemon, stub, tmp_path):
     daemon = make_daemon(pool(stub, "openai"))
     path = tmp_path / "fl0" / "usage.log"
