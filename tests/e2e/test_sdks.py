@@ -140,6 +140,23 @@ def test_responses(shared_daemon, stub, model):
     assert final.output[1].name == "get_weather"
 
 
+def test_responses_chain(make_daemon, stub):
+    """Each turn names the answer before it, and nothing else."""
+    daemon = make_daemon(merged(pool(stub, "codex", count=3), {
+        "routing": {"session-affinity": True}}))
+    client = openai_client(daemon)
+    for _ in range(3):
+        answer = client.responses.create(model="codex-stub", input="one")
+        home = stub.log[-1]["account"]
+        for turn in range(4):
+            with client.responses.stream(
+                    model="codex-stub", input=f"turn {turn} of {answer.id}",
+                    previous_response_id=answer.id) as stream:
+                stream.until_done()
+                answer = stream.get_final_response()
+            assert stub.log[-1]["account"] == home
+
+
 def test_responses_compact(shared_daemon, stub):
     answer = openai_client(shared_daemon).responses.compact(
         model="codex-stub", input="a long history")

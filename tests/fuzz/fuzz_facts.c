@@ -12,6 +12,7 @@
 
 #include "common/utf8.h"
 #include "worker/http/http_head.h"
+#include "worker/relay/rewrite.h"
 #include "worker/session/derived.h"
 #include "worker/session/facts.h"
 #include "worker/session/session.h"
@@ -355,6 +356,31 @@ check_session(const struct facts *facts)
 		CHECK(strlen(id) == DERIVED_ID_BYTES - 1);
 }
 
+/* Without its sealed reasoning a body is still one, and has none. */
+static void
+check_unsealed(const struct facts *facts, const uint8_t *data, size_t size)
+{
+	static struct facts after;
+	struct rewrite_places places;
+	struct rewrite edits;
+	size_t len = size;
+	char *body;
+
+	rewrite_places_of(&places, facts);
+	rewrite_init(&edits, &places);
+	CHECK(rewrite_unseal(&edits, (const char *)data, size) > 0 ||
+	      !facts->sealed_reasoning);
+	CHECK(
+	    rewrite_apply(&edits, (const char *)data, size, &body, &len) == 0);
+	rewrite_fini(&edits);
+	if (body == NULL)
+		return;
+	CHECK(len < size);
+	CHECK(facts_read(&after, body, len) == FACTS_OK);
+	CHECK(!after.sealed_reasoning);
+	free(body);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int
@@ -371,5 +397,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_fields(&facts, data, size);
 	check_texts(&facts);
 	check_session(&facts);
+	check_unsealed(&facts, data, size);
 	return 0;
 }
