@@ -147,7 +147,7 @@ def test_a_stopped_daemon_is_still_looked_at(make_daemon, stub):
         data = json.loads(done.stdout)
         assert data["schema"] == 1
         for name in was:
-            if name not in ("schema", "worker_deaths"):
+            if name not in ("schema", "worker_deaths", "affinity"):
                 assert name in data, (verb, name)
         assert daemon.ctl_run(verb).stdout.strip()
     rows = {row["id"]: row for row in json.loads(daemon.ctl_run(

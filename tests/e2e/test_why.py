@@ -77,7 +77,7 @@ def test_a_move_tells_from_where_and_why(sticky, stub):
     assert {"credential": home, "why": "excluded"} in data["passed_over"]
     line = sticky.log_has(r"info: .*moved from credential")
     assert home in line and second["credential"] in line
-    assert "excluded" in line and header(moved, ID) in line
+    assert "failed" in line and header(moved, ID) in line
     # Another session passes it over, and one that is bound is a hit.
     assert why(sticky, sticky.ask(CLAUDE, "hi", headers=headers))[
         "decision"] == "hit"
