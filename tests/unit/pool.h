@@ -23,9 +23,10 @@ struct pool_member {
 	int32_t weight;
 	uint8_t dialects; /* 0: Claude */
 	uint16_t flags;
-	bool absent;          /* from the route and from the credentials */
-	bool modelless;       /* has a record that does not serve the model */
-	uint64_t epoch;       /* added to POOL_EPOCH */
+	bool absent;    /* from the route and from the credentials */
+	bool modelless; /* has a record that does not serve the model */
+	uint64_t epoch; /* added to POOL_EPOCH */
+	int32_t request_retry;
 	const char *provider; /* NULL: all of one */
 };
 
@@ -51,6 +52,7 @@ pool_put_credential(
 			.epoch = POOL_EPOCH + m->epoch,
 			.priority = m->priority,
 			.weight = m->weight,
+			.request_retry = m->request_retry,
 		},
 		.id = m->id,
 		.label = "someone",

@@ -91,6 +91,8 @@ struct how {
 	int64_t wait_ms;
 	const char *pin;
 	bool hard_pin;
+	unsigned round;
+	int request_retry;
 };
 
 /* Picks into the global `pick`, which stays open until done(). */
@@ -108,6 +110,8 @@ begin(struct how how)
 		.expected = how.expected,
 		.now_ms = now_ms,
 		.wait_ms = how.wait_ms,
+		.round = how.round,
+		.request_retry = how.request_retry,
 		.pin = how.pin,
 		.hard_pin = how.hard_pin,
 	};
@@ -1154,12 +1158,72 @@ new_token_is_seen_at_the_next_pick(void **state UNUSED)
 	done();
 }
 
+static const struct pool_member retriers[] = {
+	{ "a", .weight = 1, .request_retry = 1 },
+	{ "b", .weight = 1, .request_retry = -1 },
+	{ "c", .weight = 1, .request_retry = 3 },
+	{ "d", .weight = 1, .request_retry = 0 },
+};
+
+/* Of a round take part those who have so many, in the order of the cursor. */
+static void
+rounds_are_of_those_who_have_them_left(void **state UNUSED)
+{
+	static const struct {
+		unsigned round;
+		const char *order[4];
+	} rows[] = {
+		{ 0, { "a", "b", "c", "d" } },
+		{ 1, { "a", "b", "c", "a" } },
+		{ 2, { "b", "c", "b", "c" } },
+		{ 3, { "c", "c", "c", "c" } },
+	};
+
+	PUBLISH(retriers);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		for (size_t k = 0; k < 4; k++) {
+			assert_int_equal(
+			    begin((struct how){
+				.round = rows[i].round, .request_retry = 2 }),
+			    PICK_OK);
+			assert_string_equal(
+			    state_string(pick.credential, pick.credential->id),
+			    rows[i].order[k]);
+			done();
+		}
+	assert_true(begin((struct how){ .round = 4, .request_retry = 2 }) > 0);
+	done();
+}
+
+/* A session begins a round with its own credential, if that takes part. */
+static void
+rounds_keep_the_binding_or_move_it(void **state UNUSED)
+{
+	PUBLISH(retriers);
+	assert_int_equal(begin((struct how){ .session = "s" }), PICK_OK);
+	assert_string_equal(
+	    state_string(pick.credential, pick.credential->id), "a");
+	done();
+	assert_int_equal(
+	    begin((struct how){ .session = "s", .round = 1 }), PICK_OK);
+	assert_int_equal(pick.decision, PICK_DECISION_HIT);
+	done();
+	assert_int_equal(
+	    begin((struct how){ .session = "s", .round = 2 }), PICK_OK);
+	assert_int_equal(pick.decision, PICK_DECISION_MOVED);
+	assert_string_equal(
+	    state_string(pick.credential, pick.credential->id), "c");
+	done();
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(rounds_are_of_those_who_have_them_left),
+		TEST(rounds_keep_the_binding_or_move_it),
 		TEST(round_robin_goes_by_id_and_skips_the_barred),
 		TEST(word_of_the_whole_credential_bars_its_models),
 		TEST(each_dialect_has_its_own_rotation),
