@@ -108,7 +108,7 @@ static void
 hand_over_contents(const struct privileges *p, int dir)
 {
 	static const char *const top[] = { "lock", "runtime.lock", "board",
-		"state", "bindings", "ledger" };
+		"state", "bindings", "ledger", "usage.spool" };
 	static const char *const inner[] = { "data.mdb", "lock.mdb", "boot" };
 	size_t i, k;
 	int fd, file;
