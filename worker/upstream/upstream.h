@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One HTTP exchange with a provider, whatever carries it. The first carrier is
- * libcurl (upstream_curl.c); another can come without touching anything else.
+ * One HTTP exchange with a provider, whatever carries it: our own client for
+ * direct connections, libcurl for those through a proxy (carrier.h).
  *
  * Events come from the event loop, never from within a call made here.
  * upstream_cancel() may be called from any event; after it, and after done,
@@ -58,7 +58,10 @@ struct upstream_events {
 struct upstream *upstream_new(struct worker *w);
 void upstream_free(struct upstream *u);
 
-/* 0 and *out, or negative errno (-EINVAL: what a proxy or URL cannot be). */
+/*
+ * 0 and *out, or negative errno (-EINVAL: what a proxy, URL, method or header
+ * cannot be).
+ */
 int upstream_start(struct upstream *u, const struct upstream_request *req,
     const struct upstream_events *events, void *ctx,
     struct upstream_call **out);
