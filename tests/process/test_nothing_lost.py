@@ -20,7 +20,7 @@ import time
 
 import pytest
 
-from harness import CLIENT_KEY, SLOW
+from harness import CLIENT_KEY, SLOW, wait_for
 
 SESSIONS = int(os.environ.get("FAIRLEAD_LOST_SESSIONS", "1500"))
 KILLS = int(os.environ.get("FAIRLEAD_LOST_KILLS", "4"))
@@ -44,11 +44,21 @@ async def read_message(reader) -> tuple[bytes, bytes]:
 class Provider:
     """Answers with the key that it was asked with."""
 
+    def __init__(self) -> None:
+        self.served: set[asyncio.Task] = set()
+
     async def start(self) -> int:
         self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
         return self.server.sockets[0].getsockname()[1]
 
+    async def end(self) -> None:
+        self.server.close()
+        for task in self.served:
+            task.cancel()
+        await asyncio.gather(*self.served, return_exceptions=True)
+
     async def serve(self, reader, writer) -> None:
+        self.served.add(asyncio.current_task())
         try:
             while True:
                 head, _ = await read_message(reader)
@@ -152,6 +162,14 @@ def kill_master(daemon) -> None:
     daemon.proc = None
 
 
+def wait_serving(daemon) -> None:
+    """Until its own workers serve: those of the master before it answer on
+    for a while, and a start whose worker is killed fails, as it should."""
+    daemon.wait_ready()
+    wait_for(lambda: daemon.ctl_run("status").returncode == 0, 20,
+             "the master to answer")
+
+
 def kill_worker(daemon, rng) -> None:
     pids = daemon.worker_pids()
     if pids:
@@ -169,6 +187,7 @@ async def kill_something(daemon, clients, rng, number: int) -> float | None:
             assert time.monotonic() < killed + 20 * SLOW
             await asyncio.sleep(0.001)
         return clients.last_ok - killed
+    await asyncio.to_thread(wait_serving, daemon)
     if number % 4 == 2:
         kill_master(daemon)
         await asyncio.to_thread(daemon.start)
@@ -180,7 +199,7 @@ async def kill_something(daemon, clients, rng, number: int) -> float | None:
 async def change_credentials(daemon, clients, port: int, rng,
                              names: list[str], number: int) -> None:
     """Adds one, removes the one before it, puts them in another order."""
-    await asyncio.to_thread(daemon.wait_ready)
+    await asyncio.to_thread(wait_serving, daemon)
     extra = [name for name in names if name.startswith("extra")]
     for name in extra:
         names.remove(name)
@@ -208,7 +227,8 @@ async def disturb(daemon, clients, port: int, rng) -> list[float]:
 
 async def hold_and_kill(make_daemon) -> tuple[Clients, list[float]]:
     rng = random.Random(SEED)
-    port = await Provider().start()
+    provider = Provider()
+    port = await provider.start()
     daemon = make_daemon({"routing": {"session-affinity": True},
                           "log": {"level": "info"}, "limits": {
                               "drain-timeout": "2s"}}, start=False)
@@ -224,6 +244,7 @@ async def hold_and_kill(make_daemon) -> tuple[Clients, list[float]]:
     clients.stop = False
     todo = list(range(clients.next))
     await asyncio.gather(*(clients.run(todo) for _ in range(CLIENTS)))
+    await provider.end()
     return clients, recoveries
 
 
