@@ -65,16 +65,29 @@ struct seen {
 	const char *next;     /* what it starts */
 };
 
+/* The connections that are open. */
+static struct bufferevent *visits[16];
+
+static void
+hang_up(struct bufferevent *bev)
+{
+	for (size_t i = 0; i < ARRAY_LEN(visits); i++) {
+		if (visits[i] == bev)
+			visits[i] = NULL;
+	}
+	bufferevent_free(bev);
+}
+
 static void
 on_written(struct bufferevent *bev, void *arg UNUSED)
 {
-	bufferevent_free(bev);
+	hang_up(bev);
 }
 
 static void
 on_hangup(struct bufferevent *bev, short what UNUSED, void *arg UNUSED)
 {
-	bufferevent_free(bev);
+	hang_up(bev);
 }
 
 static void
@@ -87,7 +100,7 @@ answer(struct bufferevent *bev, const char *path)
 		    path[len] != ' ')
 			continue;
 		if (scripts[i].says == NULL) {
-			bufferevent_free(bev);
+			hang_up(bev);
 			return;
 		}
 		bufferevent_write(
@@ -128,6 +141,12 @@ on_accept(struct evconnlistener *listener UNUSED, evutil_socket_t fd,
 	    bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
 
 	connections++;
+	for (size_t i = 0; i < ARRAY_LEN(visits); i++) {
+		if (visits[i] == NULL) {
+			visits[i] = bev;
+			break;
+		}
+	}
 	bufferevent_setcb(bev, on_read, NULL, on_hangup, NULL);
 	bufferevent_enable(bev, EV_READ | EV_WRITE);
 }
@@ -213,6 +232,10 @@ static int
 tear_down(void **state)
 {
 	fetch_free(fetcher);
+	for (size_t i = 0; i < ARRAY_LEN(visits); i++) {
+		if (visits[i] != NULL)
+			hang_up(visits[i]);
+	}
 	evconnlistener_free(*state);
 	event_base_free(base);
 	return 0;
