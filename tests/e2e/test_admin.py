@@ -112,7 +112,7 @@ def test_a_credential_that_cannot_serve_is_not_ready(admin, stub):
     assert sorted(ready.values()) == [0, 1]
 
 
-def test_sessions_are_counted_by_how_they_were_served(admin):
+def test_sessions_are_counted_by_how_they_were_served(admin, stub):
     daemon = admin(routing={"session-affinity": True})
     for _ in range(3):
         daemon.ask(CLAUDE, "hi", headers={"X-Session-ID": "s1"})
@@ -120,6 +120,11 @@ def test_sessions_are_counted_by_how_they_were_served(admin):
     result = 'fairlead_session_affinity_total{result="%s"}'
     assert (seen[result % "new"], seen[result % "hit"]) == (1, 2)
     assert seen["fairlead_sessions"] == 1
+    stub.fault("status", account=stub.log[0]["account"], code=401, times=1)
+    daemon.ask(CLAUDE, "hi", headers={"X-Session-ID": "s1"})
+    seen = scrape(daemon)
+    assert seen[result % "moved"] == 1
+    assert seen['fairlead_session_moves_total{reason="failed"}'] == 1
     assert seen["fairlead_store_write_wait_seconds_count"] >= 1
 
 

@@ -192,6 +192,14 @@ affinity(struct view *v)
 }
 
 static void
+moves(struct view *v)
+{
+	for (unsigned int i = 0; i < BOARD_MOVED_MAX; i++)
+		put_labelled(v, "reason", board_moved_name(i),
+		    atomic_load(&v->sum.affinity_moved_by[i]));
+}
+
+static void
 cooldowns(struct view *v)
 {
 	for (unsigned int i = COOL_NONE + 1; i < COOL_MAX; i++)
@@ -379,6 +387,9 @@ static const struct metric metrics[] = {
 	    "Memory reserved for request bodies.", bodies },
 	{ "fairlead_session_affinity_total", "counter",
 	    "Requests by how their credential was found.", affinity },
+	{ "fairlead_session_moves_total", "counter",
+	    "Sessions that were bound to another credential, by the reason.",
+	    moves },
 	{ "fairlead_sessions", "gauge", "Bindings stored.", sessions },
 	{ "fairlead_credential_ready", "gauge",
 	    "Whether a credential can serve a model.", credentials },
