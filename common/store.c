@@ -327,12 +327,24 @@ init(struct store *store, enum store_kind kind)
 }
 
 /* Nothing is changed of what another program will want as it was. */
+/* LMDB maps its lock file and touches it: SIGBUS where the disk is full. */
+static int
+check_room(int dir_fd)
+{
+	int rc = write_all_synced(dir_fd, MARK_TEMP, "room\n");
+
+	(void)unlinkat(dir_fd, MARK_TEMP, 0);
+	return rc;
+}
+
 static int
 open_marked(struct store *store, const char *path)
 {
 	int rc =
 	    syncs(store->kind) ? 0 : check_mark(store->dir_fd, store->boot_id);
 
+	if (rc == 0)
+		rc = check_room(store->dir_fd);
 	if (rc != 0)
 		return rc;
 	rc = open_env(store, path, true);
