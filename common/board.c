@@ -24,11 +24,13 @@
 enum {
 	WORD_KIND_BITS = 2,
 	WORD_INCARNATION_SHIFT = 48,
-	MARK_UNTIL_BITS = 40,
+	MARK_SLOT_SHIFT = 32,
+	MARK_TAG_SHIFT = 46,
 	CELLS_PER_CLAIM = 4096,
 	SUM_TRIES = 1000
 };
 
+#define MARK_SLOT_MASK (UINT64_C(0x3fff) << MARK_SLOT_SHIFT)
 #define WORD_UNTIL_MAX ((INT64_C(1) << 46) - 1)
 
 /* Seconds of the quota ladder by level; the last one is the plateau. */
@@ -632,26 +634,45 @@ mark_of(struct board *board, uint64_t session)
 static uint64_t
 mark_tag(uint64_t session)
 {
-	return session >> MARK_UNTIL_BITS << MARK_UNTIL_BITS;
+	return session >> MARK_TAG_SHIFT << MARK_TAG_SHIFT;
 }
 
 void
 board_session_mark(struct board *board, uint64_t session, int64_t until_ms)
 {
-	uint64_t until_s = (uint64_t)(until_ms / 1000) &
-			   ((UINT64_C(1) << MARK_UNTIL_BITS) - 1);
+	_Atomic uint64_t *mark = mark_of(board, session);
+	uint64_t seen = atomic_load(mark);
+	uint64_t slot = 0;
 
-	atomic_store(mark_of(board, session), mark_tag(session) | until_s);
+	if (mark_tag(seen) == mark_tag(session))
+		slot = seen & MARK_SLOT_MASK;
+	atomic_store(
+	    mark, mark_tag(session) | slot | (uint32_t)(until_ms / 1000));
+}
+
+void
+board_session_served(struct board *board, uint64_t session, uint32_t slot)
+{
+	_Atomic uint64_t *mark = mark_of(board, session);
+	uint64_t seen = atomic_load(mark);
+
+	if (slot + 1 >= BOARD_CREDENTIALS ||
+	    mark_tag(seen) != mark_tag(session) || (seen & MARK_SLOT_MASK) != 0)
+		return;
+	(void)atomic_compare_exchange_strong(
+	    mark, &seen, seen | (uint64_t)(slot + 1) << MARK_SLOT_SHIFT);
 }
 
 bool
-board_session_marked(struct board *board, uint64_t session, int64_t now_ms)
+board_session_marked(
+    struct board *board, uint64_t session, int64_t now_ms, uint32_t *slot)
 {
 	uint64_t mark = atomic_load(mark_of(board, session));
-	uint64_t until_s = mark ^ mark_tag(mark);
+	uint32_t kept = (uint32_t)((mark & MARK_SLOT_MASK) >> MARK_SLOT_SHIFT);
 
+	*slot = kept != 0 ? kept - 1 : BOARD_NONE;
 	return mark_tag(mark) == mark_tag(session) &&
-	       until_s > (uint64_t)(now_ms / 1000);
+	       (int64_t)(uint32_t)mark > now_ms / 1000;
 }
 
 int64_t

@@ -219,7 +219,8 @@ struct board {
 
 	/*
 	 * Sessions that were served while they could not be bound: one word
-	 * {hash:24, until:40 s} at the place of their hash, the latest of them.
+	 * {hash:18, slot + 1:14, until:32 s} at the place of their hash, the
+	 * latest of them.
 	 */
 	_Atomic uint64_t marks[BOARD_MARKS];
 
@@ -357,8 +358,16 @@ void board_bind_session(struct board *board, uint64_t session);
 void board_bind_await(struct board *board, uint64_t session, int wait_ms);
 void
 board_session_mark(struct board *board, uint64_t session, int64_t until_ms);
-bool
-board_session_marked(struct board *board, uint64_t session, int64_t now_ms);
+
+/*
+ * Who served it: the slot stays that of the first who said so. slot is below
+ * BOARD_CREDENTIALS - 1, or it is not kept.
+ */
+void board_session_served(struct board *board, uint64_t session, uint32_t slot);
+
+/* Whether there is a mark; *slot: who served it, BOARD_NONE: not known. */
+bool board_session_marked(
+    struct board *board, uint64_t session, int64_t now_ms, uint32_t *slot);
 
 /*
  * For how long the lock has been held by the same holder, whose pid goes to

@@ -256,7 +256,7 @@ def test_no_session_changes_its_credential_whoever_dies(make_daemon):
           "everything the first 200 took "
           f"{statistics.median(recoveries) * 1000:.0f} ms, at most "
           f"{max(recoveries) * 1000:.0f} ms")
-    assert clients.moved == []
-    assert clients.refused == []
+    assert not clients.moved, clients.moved[:5]
+    assert not clients.refused, clients.refused[:5]
     assert clients.next == SESSIONS
     assert clients.broken > 0

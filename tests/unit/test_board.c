@@ -591,17 +591,27 @@ static void
 marks_are_seen_until_they_end(void **state UNUSED)
 {
 	uint64_t session = UINT64_C(0x123456789abcdef0);
+	uint64_t other = session ^ UINT64_C(1) << 63; /* at the same place */
+	uint32_t slot;
 
-	assert_false(board_session_marked(board, session, 1000));
+	assert_false(board_session_marked(board, session, 1000, &slot));
+	board_session_served(board, session, 7);
 	board_session_mark(board, session, 5000);
-	assert_true(board_session_marked(board, session, 1000));
-	assert_true(board_session_marked(board, session, 4999));
-	assert_false(board_session_marked(board, session, 5000));
-	/* The same place, another session. */
-	assert_false(
-	    board_session_marked(board, session ^ UINT64_C(1) << 63, 1000));
-	board_session_mark(board, session ^ UINT64_C(1) << 63, 5000);
-	assert_false(board_session_marked(board, session, 1000));
+	assert_true(board_session_marked(board, session, 1000, &slot));
+	assert_int_equal(slot, BOARD_NONE);
+	/* The first one who says so has served it. */
+	board_session_served(board, session, 7);
+	board_session_served(board, session, 8);
+	board_session_mark(board, session, 6000);
+	assert_true(board_session_marked(board, session, 5999, &slot));
+	assert_int_equal(slot, 7);
+	assert_false(board_session_marked(board, session, 6000, &slot));
+
+	assert_false(board_session_marked(board, other, 1000, &slot));
+	board_session_mark(board, other, 5000);
+	assert_true(board_session_marked(board, other, 1000, &slot));
+	assert_int_equal(slot, BOARD_NONE);
+	assert_false(board_session_marked(board, session, 1000, &slot));
 }
 
 static void

@@ -829,13 +829,29 @@ fill_binding(const struct pick *p, struct binding *chosen)
 		    ask->session_short);
 }
 
+/* A session that was served unbound stays with whom it was served by. */
+static bool
+heed_mark(struct pick *p)
+{
+	const struct pick_ask *ask = p->ask;
+	uint32_t slot;
+
+	if (!board_session_marked(p->picker->board,
+		binding_session_word(ask->session), ask->now_ms, &slot))
+		return false;
+	if (slot != BOARD_NONE) {
+		p->hints[0] = slot;
+		p->nhints = 1;
+	}
+	return true;
+}
+
 /* Ends bindings_bind() with -ECANCELED when there is nobody to be bound to. */
 static int
 on_choose(void *ctx, struct binding *chosen)
 {
 	struct pick *p = ctx;
-	bool marked = board_session_marked(p->picker->board,
-	    binding_session_word(p->ask->session), p->ask->now_ms);
+	bool marked = heed_mark(p);
 
 	p->refusal =
 	    pick_unbound(p, marked ? choose_by_rendezvous : choose_by_strategy);
@@ -910,6 +926,7 @@ pick_marked(struct pick *p)
 	struct board *board = p->picker->board;
 	uint64_t session = binding_session_word(p->ask->session);
 	struct binding b;
+	int rc;
 
 	board_session_mark(board, session, p->ask->now_ms + p->picker->ttl_ms);
 	board_bind_await(board, session, PICK_LOCK_WAIT_MS);
@@ -917,7 +934,11 @@ pick_marked(struct pick *p)
 		p->decision = PICK_DECISION_ADOPTED;
 		return PICK_OK;
 	}
-	return pick_unbound(p, choose_by_rendezvous);
+	(void)heed_mark(p);
+	rc = pick_unbound(p, choose_by_rendezvous);
+	if (rc == PICK_OK)
+		board_session_served(board, session, p->credential->slot);
+	return rc;
 }
 
 /*
