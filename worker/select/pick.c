@@ -800,6 +800,13 @@ take_found(struct pick *p, const struct binding *b, struct verdict *v)
 	return rc < 0 ? rc : take_bound(p, b, v);
 }
 
+/* For a choice by hash, which agrees with others that see the same members. */
+static int
+look_at_newest(struct pick *p)
+{
+	return is_behind(p) ? read_anew(p) : 0;
+}
+
 static bool
 on_usable(void *ctx, const struct binding *found)
 {
@@ -853,6 +860,9 @@ on_choose(void *ctx, struct binding *chosen)
 	struct pick *p = ctx;
 	bool marked = heed_mark(p);
 
+	p->refusal = marked ? look_at_newest(p) : 0;
+	if (p->refusal < 0)
+		return -ECANCELED;
 	p->refusal =
 	    pick_unbound(p, marked ? choose_by_rendezvous : choose_by_strategy);
 	if (p->refusal != PICK_OK)
@@ -935,7 +945,9 @@ pick_marked(struct pick *p)
 		return PICK_OK;
 	}
 	(void)heed_mark(p);
-	rc = pick_unbound(p, choose_by_rendezvous);
+	rc = look_at_newest(p);
+	if (rc == 0)
+		rc = pick_unbound(p, choose_by_rendezvous);
 	if (rc == PICK_OK)
 		board_session_served(board, session, p->credential->slot);
 	return rc;
