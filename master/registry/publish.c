@@ -225,14 +225,44 @@ take_slot(struct publisher *p, struct entry *e)
 	return true;
 }
 
+/* One that is free and can be touched. */
 static uint32_t
-take_cell(struct publisher *p, const struct entry *e)
+take_any_cell(struct publisher *p)
 {
 	uint32_t cell = pool_take(&p->cells);
 
 	if (cell != BOARD_NONE && board_cells_claim(p->board, cell + 1) < 0) {
 		pool_give(&p->cells, cell);
 		cell = BOARD_NONE;
+	}
+	return cell;
+}
+
+/* Whether a result that is under way could still mean the cell. */
+static bool
+was_of(const struct publisher *p, const struct entry *e, uint32_t cell)
+{
+	uint64_t raw = atomic_load(&p->board->cells[cell].word);
+
+	return board_word_unpack(raw).incarnation == e->incarnation;
+}
+
+/*
+ * A cell that the same incarnation had before, for a model that went, is left
+ * to others: what is said late of that model is not of this one. Given back it
+ * is not what comes next.
+ */
+static uint32_t
+take_cell(struct publisher *p, const struct entry *e)
+{
+	uint32_t cell = take_any_cell(p);
+	int tries;
+
+	for (tries = 0;
+	     tries < CELL_STEP && cell != BOARD_NONE && was_of(p, e, cell);
+	     tries++) {
+		pool_give(&p->cells, cell);
+		cell = take_any_cell(p);
 	}
 	if (cell == BOARD_NONE && !p->cells_ran_out) {
 		log_error("credential %s: the board has no room for all of its "

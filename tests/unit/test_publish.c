@@ -604,6 +604,29 @@ a_new_master_goes_on_where_the_old_one_was(void **state UNUSED)
 	assert_true(published("d.json")->epoch > before.epoch);
 }
 
+/* A new master has forgotten which places were given back last. */
+static void
+what_is_said_late_of_one_model_is_not_of_the_next(void **state UNUSED)
+{
+	struct board_word word = { .kind = BOARD_COOLING,
+		.until_ms = clock_now_ms() + HOUR_MS };
+	struct ipc_result late = { .success = 0 };
+
+	put("a.json", "\"excluded_models\": [\"c-two\"]");
+	late.credential = published("a.json")->slot;
+	late.incarnation = published("a.json")->incarnation;
+	late.cell = served_find_key(published("a.json")->served, "c-one")->cell;
+	restart_master();
+	put("a.json", "\"excluded_models\": [\"c-*\"]");
+	put("a.json", "\"excluded_models\": [\"c-one\"]");
+	assert_int_equal(published("a.json")->incarnation, late.incarnation);
+	word.incarnation = late.incarnation;
+	(void)board_cell_raise(&fixture.board->cells[late.cell], word);
+	assert_int_equal(publisher_result(publisher, &late), 0);
+	assert_false(barred("a.json", "c-two"));
+	assert_false(recorded("a.json", "c-two"));
+}
+
 static void
 a_new_board_is_filled_from_health(void **state UNUSED)
 {
@@ -854,6 +877,7 @@ main(void)
 		EACH(providers_stand_by_their_number_then_by_name),
 		EACH(cursors_stay_with_their_provider),
 		EACH(a_new_master_goes_on_where_the_old_one_was),
+		EACH(what_is_said_late_of_one_model_is_not_of_the_next),
 		EACH(a_new_board_is_filled_from_health),
 		EACH(unbinding_gives_a_new_epoch_and_nothing_else),
 		EACH(reset_by_hand_clears_everything),
