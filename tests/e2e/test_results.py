@@ -11,7 +11,8 @@ from datetime import datetime, UTC
 import pytest
 
 from harness import (CLAUDE, GEMINI, OPENAI, RESPONSES, SLOW, accounts_used,
-                     frame_data, header, merged, pool)
+                     frame_data, header, merged, pool,
+                     wait_for)
 
 UNIFIED = "anthropic-ratelimit-unified-"
 
@@ -154,6 +155,8 @@ def test_success_under_way_does_not_open_a_closed_account(make_daemon, stub):
         UNIFIED + "7d-reset": str(int(time.time()) + 600)})
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         slow = threads.submit(daemon.ask, CLAUDE, "hi", model="model-b")
+        wait_for(lambda: any(row["in_flight"] for row
+                             in daemon.credentials().values()))
         assert daemon.ask(CLAUDE, "hi", model="model-a").status == 429
         assert slow.result().status == 200
     for _ in range(2):  # the master has read the result, then answers us
