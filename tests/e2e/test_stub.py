@@ -49,6 +49,19 @@ def test_sdks_understand_it(stub):
         model="m", contents="hi").text.startswith("Hello")
 
 
+@each_dialect
+def test_a_tool_is_called_once_where_it_is_offered(stub, dialect):
+    offers = {"openai": {"type": "function", "function": {"name": "Knock"}},
+              "gemini": {"functionDeclarations": [{"name": "Knock"}]}}
+    tools = [offers.get(dialect.name, {"name": "Knock"})]
+    stub.call_tool("hi", "Knock", door="the-left-one")
+    assert b"the-left-one" not in ask(stub, dialect)[1]
+    assert b"the-left-one" in ask(stub, dialect, tools=tools)[1]
+    assert b"the-left-one" not in ask(stub, dialect, tools=tools)[1]
+    stub.call_tool("another prompt", "Knock", door="the-left-one")
+    assert b"the-left-one" not in ask(stub, dialect, tools=tools)[1]
+
+
 def test_each_account_has_its_own_cache(stub):
     def cached(account, *turns):
         with Client(stub.port, ACCOUNTS[account]) as client:

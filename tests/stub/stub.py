@@ -16,7 +16,8 @@ prints "listening PORT" and serves until it is killed.  Control, as JSON:
 
 Responses: what an account gave out (ids of responses, encrypted content)
 another one does not know.  STUB:reason in a prompt asks for a reasoning item
-with encrypted content, STUB:compact for a compaction item.
+with encrypted content, STUB:compact for a compaction item.  call_tool() has
+the model call a tool of the client's, once.
 
 Fault kinds and their opts (after = content events sent before it happens):
 
@@ -81,6 +82,19 @@ class Fault:
                 and self.account in (None, account)
                 and self.model in (None, model)
                 and (self.path is None or self.path in path))
+
+
+@dataclass
+class ToolCall:
+    """What the model calls in its first answer to a prompt that holds
+    `marker`, of those that offer the tool."""
+    marker: str
+    name: str
+    arguments: dict
+
+    def suits(self, body: dict, prompt: str) -> bool:
+        return self.marker in prompt and dump(
+            self.name) in dump(body.get("tools", []))
 
 
 @dataclass
@@ -155,6 +169,7 @@ class Stub:
         self.tokens = Tokens(self)
         self.log: list[dict] = []
         self.faults: list[Fault] = []
+        self.tool_calls: list[ToolCall] = []
         self.caches: dict[str, PromptCache] = {}
         self.owners: dict[str, str] = {}  # of response ids
         self.proxy_uses: list[dict] = []
@@ -190,9 +205,13 @@ class Stub:
               path: str | None = None, **opts: Any) -> None:
         self.faults.append(Fault(kind, account, model, path, times, opts))
 
+    def call_tool(self, marker: str, name: str, **arguments: Any) -> None:
+        self.tool_calls.append(ToolCall(marker, name, arguments))
+
     def reset(self, keep_cache: bool = False) -> None:
         self.log = []
         self.faults = []
+        self.tool_calls = []
         self.tokens.reset()
         self.models = ["stub-model"]
         self.events = 4
@@ -419,14 +438,21 @@ class Stub:
             pieces = [f"word{i} " for i in range(ex.opt("count", 10))]
         else:
             pieces = self._pieces(ex.account)
-        tool = None
         prompt = dialects.as_text(turns)
-        if "STUB:tool" in prompt:
-            tool = {"id": f"call_{self._count}", "name": "get_weather",
-                    "arguments": {"city": "Kiel"}}
+        tool = self._tool(ex.call.body, prompt)
         return Reply(f"stub{ex.entry['n']}", ex.call.model, pieces,
                      Usage(total, cached, max(1, len(pieces) * 2)), tool,
                      self._sealed(ex, prompt))
+
+    def _tool(self, body: dict, prompt: str) -> dict | None:
+        call = next((call for call in self.tool_calls
+                     if call.suits(body, prompt)), None)
+        if call:
+            self.tool_calls.remove(call)
+        elif "STUB:tool" in prompt:
+            call = ToolCall("", "get_weather", {"city": "Kiel"})
+        return call and {"id": f"call_{self._count}", "name": call.name,
+                         "arguments": call.arguments}
 
     def _sealed(self, ex: Exchange, prompt: str) -> dict | None:
         assert ex.call
