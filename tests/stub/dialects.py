@@ -357,10 +357,18 @@ class Responses(Dialect):
 
     def _tool_item(self, reply: Reply, done: bool) -> dict:
         tool = reply.tool or {}
-        return {"id": "fc_" + reply.ident, "type": "function_call",
-                "status": "completed" if done else "in_progress",
+        status = "completed" if done else "in_progress"
+        if tool["name"] == "tool_search":
+            return {"id": "tsc_" + reply.ident, "type": "tool_search_call",
+                    "status": status, "call_id": tool["id"],
+                    "execution": "client", "arguments": tool["arguments"]}
+        item = {"id": "fc_" + reply.ident, "type": "function_call",
+                "status": status,
                 "call_id": tool["id"], "name": tool["name"],
                 "arguments": json.dumps(tool["arguments"]) if done else ""}
+        if tool.get("namespace"):
+            item["namespace"] = tool["namespace"]
+        return item
 
     def _response(self, call: Call, reply: Reply, status: str) -> dict:
         done = status == "completed"

@@ -91,10 +91,24 @@ class ToolCall:
     marker: str
     name: str
     arguments: dict
+    namespace: str = ""
 
     def suits(self, body: dict, prompt: str) -> bool:
-        return self.marker in prompt and dump(
-            self.name) in dump(body.get("tools", []))
+        """Tools of a namespace are offered by what a search has found."""
+        place = body.get("input" if self.namespace else "tools", [])
+        return self.marker in prompt and dump(self.name) in dump(place)
+
+    def filled(self, value: Any, prompt: str) -> Any:
+        """Arguments, with what their patterns find in the prompt."""
+        if isinstance(value, re.Pattern):
+            found = value.search(prompt)
+            return found[1] if found else ""
+        if isinstance(value, dict):
+            return {key: self.filled(item, prompt)
+                    for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.filled(item, prompt) for item in value]
+        return value
 
 
 @dataclass
@@ -205,8 +219,9 @@ class Stub:
               path: str | None = None, **opts: Any) -> None:
         self.faults.append(Fault(kind, account, model, path, times, opts))
 
-    def call_tool(self, marker: str, name: str, **arguments: Any) -> None:
-        self.tool_calls.append(ToolCall(marker, name, arguments))
+    def call_tool(self, marker: str, name: str, *, namespace: str = "",
+                  **arguments: Any) -> None:
+        self.tool_calls.append(ToolCall(marker, name, arguments, namespace))
 
     def reset(self, keep_cache: bool = False) -> None:
         self.log = []
@@ -452,7 +467,8 @@ class Stub:
         elif "STUB:tool" in prompt:
             call = ToolCall("", "get_weather", {"city": "Kiel"})
         return call and {"id": f"call_{self._count}", "name": call.name,
-                         "arguments": call.arguments}
+                         "arguments": call.filled(call.arguments, prompt),
+                         "namespace": call.namespace}
 
     def _sealed(self, ex: Exchange, prompt: str) -> dict | None:
         assert ex.call
