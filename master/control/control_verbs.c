@@ -96,6 +96,35 @@ add_affinity(cJSON *answer, const struct board_counters *sum)
 		    (int64_t)sum->affinity_moved_by[i]);
 }
 
+/* What a sample of the counters holds, for who takes differences. */
+static void
+add_traffic(cJSON *answer, struct board_counters *sum)
+{
+	cJSON *traffic = cJSON_AddObjectToObject(answer, "traffic");
+	struct chronicle_sample s;
+	cJSON *bounds, *counts;
+	uint64_t tokens = 0;
+
+	chronicle_sample_of(&sum->traffic, clock_now_ms(), &s);
+	for (int p = 0; p < PROVIDER_MAX; p++)
+		tokens += sum->traffic.tokens[p][TOKENS_OUTPUT];
+	add_number(traffic, "requests", (int64_t)s.requests);
+	add_number(traffic, "errors", (int64_t)s.errors);
+	add_number(traffic, "tokens", (int64_t)(s.tokens_prompt + tokens));
+	add_number(traffic, "tokens_prompt", (int64_t)s.tokens_prompt);
+	add_number(traffic, "tokens_cached", (int64_t)s.tokens_cached);
+	bounds = cJSON_AddArrayToObject(traffic, "first_byte_bounds_ms");
+	counts = cJSON_AddArrayToObject(traffic, "first_byte");
+	for (unsigned int i = 0; i < TRAFFIC_BUCKETS; i++) {
+		if (traffic_bound_us(i) >= 0)
+			(void)cJSON_AddItemToArray(
+			    bounds, cJSON_CreateNumber(
+					(double)traffic_bound_us(i) / 1000));
+		(void)cJSON_AddItemToArray(
+		    counts, cJSON_CreateNumber((double)s.first_byte[i]));
+	}
+}
+
 static cJSON *
 credentials_of(struct master *m, const struct sessions *sessions)
 {
@@ -129,6 +158,7 @@ run_status(struct control_client *client, struct master *m,
 	    answer, "models", (int64_t)registry_count_models(m->registry));
 	add_number(answer, "sessions", sessions_total(&sessions));
 	add_number(answer, "requests_total", (int64_t)sum.requests);
+	add_traffic(answer, &sum);
 	add_affinity(answer, &sum);
 	add_number(
 	    answer, "worker_deaths", (int64_t)workers_deaths(m->workers));
@@ -489,15 +519,6 @@ run_why(struct control_client *client, struct master *m,
 		    request->args[0]);
 }
 
-static void
-run_unavailable(struct control_client *client, struct master *m UNUSED,
-    const struct control_request *request)
-{
-	control_refuse(client,
-	    "\"%s\" is not available in this version of fairlead",
-	    request->verb);
-}
-
 const struct control_verb control_verbs[] = {
 	{ "credential", 1, 2, run_credential },
 	{ "credentials", 0, 0, run_credentials },
@@ -509,7 +530,6 @@ const struct control_verb control_verbs[] = {
 	{ "sessions", 0, CONTROL_ARGS_MAX, run_sessions },
 	{ "status", 0, 0, run_status },
 	{ "stop", 0, 0, run_stop },
-	{ "top", 0, 0, run_unavailable },
 	{ "unbind", 2, 2, run_unbind },
 	{ "upgrade", 0, 0, run_upgrade },
 	{ "usage", 0, CONTROL_ARGS_MAX, run_usage },

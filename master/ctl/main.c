@@ -18,6 +18,7 @@
 #include "master/ctl/pages.h"
 #include "master/ctl/show.h"
 #include "master/ctl/stopped.h"
+#include "master/ctl/top.h"
 
 /* Where it is when the configuration does not say, or cannot be read. */
 #define DEFAULT_SOCKET "/run/fairlead/control.sock"
@@ -32,6 +33,8 @@ enum {
 
 enum { ANSWER_MAX = 256 << 20, ARGS_MAX = 8, ANSWER_S = 30, LONG_S = 120 };
 
+struct call;
+
 struct verb {
 	const char *name;
 	const char *usage; /* of its arguments */
@@ -42,50 +45,56 @@ struct verb {
 	 */
 	const char *words[ARGS_MAX];
 	int timeout_s;
-	show_fn *show; /* NULL: it is asked for in pages */
+	show_fn *show; /* NULL: `run` does it all */
 	const char *text;
+	int (*run)(struct call *call);
 };
+
+static int ask(struct call *call);
+static int run_pages(struct call *call);
+static int run_top(struct call *call);
 
 #define FILTERS "credential=|source=|model=|limit=|after="
 
 static const struct verb verbs[] = {
 	{ "status", "", 0, 0, { 0 }, ANSWER_S, show_status,
-	    "the daemon, its workers, its credentials" },
+	    "the daemon, its workers, its credentials", ask },
 	{ "credentials", "", 0, 0, { 0 }, ANSWER_S, show_credentials,
-	    "all credentials and their states" },
+	    "all credentials and their states", ask },
 	{ "credential", " ID [enable|disable|reset|refresh]", 1, 2,
 	    { NULL, "enable|disable|reset|refresh" }, LONG_S, show_credential,
-	    "show one, or change its state" },
+	    "show one, or change its state", ask },
 	{ "models", "", 0, 0, { 0 }, ANSWER_S, show_models,
-	    "the models that are served" },
+	    "the models that are served", ask },
 	{ "sessions",
 	    " [credential=ID] [source=TEXT] [model=NAME] [limit=N] "
 	    "[after=KEY]",
 	    0, 5, { FILTERS, FILTERS, FILTERS, FILTERS, FILTERS }, ANSWER_S,
-	    NULL, "the sessions that are bound" },
+	    NULL, "the sessions that are bound", run_pages },
 	{ "session", " ID", 1, 1, { 0 }, ANSWER_S, show_session,
-	    "one session, by its key or id" },
+	    "one session, by its key or id", ask },
 	{ "unbind", " session|credential ID", 2, 2,
 	    { "session|credential", NULL }, ANSWER_S, show_nothing,
-	    "forget bindings" },
+	    "forget bindings", ask },
 	{ "why", " REQUEST-ID", 1, 1, { 0 }, ANSWER_S, show_why,
-	    "how a request found its credential" },
+	    "how a request found its credential", ask },
 	{ "usage", " [--by credential|model|day|client] [--since DATE]", 0, 8,
 	    { "--by|--since", NULL, "--by|--since", NULL, "--by|--since", NULL,
 		"--by|--since", NULL },
-	    ANSWER_S, show_usage, "requests and tokens, by these or as asked" },
-	{ "top", "", 0, 0, { 0 }, ANSWER_S, show_nothing,
-	    "what goes on, again and again" },
+	    ANSWER_S, show_usage, "requests and tokens, by these or as asked",
+	    ask },
+	{ "top", "", 0, 0, { 0 }, ANSWER_S, NULL,
+	    "what goes on, once a second, until q", run_top },
 	{ "reload", " [--dry-run]", 0, 1, { "--dry-run", NULL }, LONG_S,
-	    show_reload, "reload the configuration, as HUP does" },
+	    show_reload, "reload the configuration, as HUP does", ask },
 	{ "upgrade", "", 0, 0, { 0 }, LONG_S, show_upgrade,
-	    "replace the program, as USR2 does" },
+	    "replace the program, as USR2 does", ask },
 	{ "reopen", "", 0, 0, { 0 }, ANSWER_S, show_nothing,
-	    "reopen the log files, as USR1 does" },
+	    "reopen the log files, as USR1 does", ask },
 	{ "drain", "", 0, 0, { 0 }, ANSWER_S, show_nothing,
-	    "begin to end when all is done, as QUIT does" },
+	    "begin to end when all is done, as QUIT does", ask },
 	{ "stop", "", 0, 0, { 0 }, ANSWER_S, show_nothing,
-	    "end within 5 seconds, as TERM does" },
+	    "end within 5 seconds, as TERM does", ask },
 };
 
 struct call {
@@ -364,16 +373,24 @@ run_pages(struct call *call)
 }
 
 static int
-run(struct call *call)
+run_top(struct call *call)
+{
+	int rc;
+
+	if (call->json)
+		return fail(call, CTL_USAGE, "top is for people; ask status");
+	rc = top_run(call->socket, call->verb->timeout_s);
+	return rc == 0 ? CTL_DONE : fail_to_ask(call, rc);
+}
+
+/* One question, one answer. */
+static int
+ask(struct call *call)
 {
 	struct buf text = BUF_INIT(ANSWER_MAX);
 	cJSON *answer;
 	int rc;
 
-	if (call->socket == NULL)
-		find_places(call);
-	if (call->verb->show == NULL)
-		return run_pages(call);
 	rc = client_ask(call->socket, call->verb->name, call->args, call->nargs,
 	    call->verb->timeout_s, &text, &answer);
 	if (rc == 0)
@@ -393,8 +410,10 @@ main(int argc, char **argv)
 	struct call call = { 0 };
 	int status = parse(&call, argc, argv);
 
+	if (status == CTL_DONE && call.socket == NULL)
+		find_places(&call);
 	if (status == CTL_DONE)
-		status = run(&call);
+		status = call.verb->run(&call);
 	free(call.socket);
 	free(call.state_dir);
 	return status;

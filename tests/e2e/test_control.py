@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: MIT
 """fairleadctl: what it says, and the status it ends with."""
 
+import fcntl
 import http.client
 import json
 import os
+import pty
 import re
+import select
 import signal
 import socket
 import stat
+import struct
 import subprocess
+import termios
 import time
 
 import pytest
@@ -423,3 +428,65 @@ def test_running_as_root_without_a_user_is_one_warning(daemon):
     if os.geteuid() != 0:
         pytest.skip("not root")
     assert daemon.log_count(r"(?i)\broot\b") == 1
+
+
+def screen_of(daemon, keys: bytes, columns: int = 80) -> tuple[int, str]:
+    """fairleadctl top on a terminal, until it has drawn twice and a key is
+    pressed; exit status and everything it wrote."""
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execv(FAIRLEADCTL, ["fairleadctl", "-s", str(daemon.socket), "top"])
+    fcntl.ioctl(master, termios.TIOCSWINSZ,
+                struct.pack("HHHH", 24, columns, 0, 0))
+    written = b""
+    pressed = False
+    while True:
+        ready, _, _ = select.select([master], [], [], 20 * SLOW)
+        assert ready, written
+        try:
+            data = os.read(master, 65536)
+        except OSError:  # how a terminal ends
+            break
+        written += data
+        if not pressed and written.count(b"\x1b[H") >= 2:
+            pressed = True
+            os.write(master, keys)
+    os.close(master)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), written.decode()
+
+
+@pytest.mark.parametrize("keys", (b"q", b"\x03"))
+def test_top_draws_again_and_leaves_the_terminal_as_it_was(daemon, keys):
+    daemon.ask(CLAUDE, "hi")
+    status, screen = screen_of(daemon, keys)
+    assert status == 0
+    assert "generation 1, 2 workers" in screen and "requests" in screen
+    for row in daemon.credentials():
+        assert row[:26] in screen
+    assert screen.startswith("\x1b[?1049h") and \
+        screen.rstrip().endswith("\x1b[?1049l")
+    for frame in screen.split("\x1b[H")[1:]:
+        lines = re.sub(r"\x1b\[[0-9?]*[A-Za-z]", "", frame).splitlines()
+        assert len(lines) <= 24 and max(map(len, lines)) <= 80
+
+
+def test_top_into_a_pipe_is_drawn_once(daemon):
+    daemon.ask(CLAUDE, "hi")
+    done = daemon.ctl_run("top")
+    assert done.returncode == 0
+    assert "\x1b[?1049h" not in done.stdout
+    assert "CREDENTIAL" in done.stdout and "served/s" in done.stdout.lower()
+
+
+def test_top_is_for_people(daemon):
+    assert daemon.ctl_run("-j", "top").returncode == 2
+
+
+def test_status_has_what_top_takes_differences_of(daemon):
+    before = daemon.status()["traffic"]
+    daemon.ask(CLAUDE, "hi")
+    after = daemon.status()["traffic"]
+    assert after["requests"] == before["requests"] + 1
+    assert after["tokens"] > before["tokens"]
+    assert sum(after["first_byte"]) == sum(before["first_byte"]) + 1
+    assert len(after["first_byte"]) == len(after["first_byte_bounds_ms"]) + 1
