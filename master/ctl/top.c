@@ -159,8 +159,8 @@ put_line(struct screen *s, const char *line)
 			bytes++;
 		len++;
 	}
-	buf_printf(&s->out, "%s%.*s\033[K", s->row > 0 ? "\n" : "",
-	    (int)bytes, line);
+	buf_printf(
+	    &s->out, "%s%.*s\033[K", s->row > 0 ? "\n" : "", (int)bytes, line);
 	s->row++;
 }
 
