@@ -3,7 +3,9 @@
 
 import json
 
-from harness import OPENAI, as_json, pool, wait_for
+import pytest
+
+from harness import CLAUDE, OPENAI, as_json, pool, wait_for
 
 
 def pooled(stub, count: int = 1, **more) -> dict:
@@ -92,3 +94,86 @@ def test_pool_survives_reload_and_restart(make_daemon, stub):
     daemon.start()
     wait_for(lambda: ask(daemon) == 200)
     assert asked(stub) == ["m-1", "m-2", "m-3"]
+
+
+UNSUPPORTED = {"error": {"message": "The requested model is not supported",
+                         "type": "invalid_request_error"}}
+
+
+@pytest.mark.parametrize("code", (400, 422))
+@pytest.mark.parametrize("stream", (False, True), ids=("whole", "stream"))
+def test_unsupported_member_gives_way_to_the_next(make_daemon, stub, code,
+                                                  stream):
+    daemon = make_daemon(pooled(stub))
+    stub.fault("status", code=code, model="m-1", body=UNSUPPORTED)
+    if stream:
+        status, frames = daemon.stream(OPENAI, "hi", model="best")
+        assert (status, OPENAI.complete(frames)) == (200, True)
+    else:
+        assert ask(daemon) == 200
+    assert asked(stub) == ["m-1", "m-2"]
+    # It is out for half a day, the credential is not.
+    for _ in range(4):
+        assert ask(daemon) == 200
+    assert asked(stub)[2:] == ["m-3", "m-2", "m-3", "m-2"]
+
+
+@pytest.mark.parametrize("code", (400, 422))
+def test_nobody_of_the_pool_is_supported(make_daemon, stub, code):
+    daemon = make_daemon(pooled(stub))
+    stub.fault("status", code=code, times=3, body=UNSUPPORTED)
+    assert ask(daemon) == code
+    assert asked(stub) == ["m-1", "m-2", "m-3"]
+    assert ask(daemon) == 503
+    assert len(asked(stub)) == 3
+
+
+def test_stream_falls_back_before_its_first_byte(make_daemon, stub):
+    daemon = make_daemon(pooled(stub))
+    stub.fault("sse_error_first", model="m-1", data={"error": {
+        "message": "overloaded", "type": "server_error"}})
+    status, frames = daemon.stream(OPENAI, "hi", model="best")
+    assert (status, OPENAI.complete(frames)) == (200, True)
+    assert not any(OPENAI.error_frame(frame) for frame in frames)
+    assert asked(stub) == ["m-1", "m-2"]
+
+
+def test_request_fault_inside_a_stream_ends_the_pool(make_daemon, stub):
+    daemon = make_daemon(pooled(stub))
+    stub.fault("sse_error_first", model="m-1", data={"error": {
+        "message": "too long", "type": "invalid_request_error",
+        "code": "context_length_exceeded"}})
+    assert daemon.stream(OPENAI, "hi", model="best")[0] == 400
+    assert asked(stub) == ["m-1"]
+
+
+def counting(stub) -> dict:
+    config = pool(stub, "claude", count=1)
+    config["claude-api-key"][0]["models"] = [
+        {"name": name, "alias": "best"} for name in ("m-1", "m-2", "m-3")]
+    return config
+
+
+def count(daemon) -> int:
+    return daemon.post("/v1/messages/count_tokens",
+                       CLAUDE.body("hi", model="best")).status
+
+
+def test_count_tokens_rotates_and_falls_back(make_daemon, stub):
+    daemon = make_daemon(counting(stub))
+    for _ in range(4):
+        assert count(daemon) == 200
+    assert asked(stub) == ["m-1", "m-2", "m-3", "m-1"]
+    stub.fault("status", code=429, model="m-2", headers={"retry-after": "60"})
+    assert count(daemon) == 200
+    assert count(daemon) == 200
+    assert asked(stub)[4:] == ["m-2", "m-3", "m-1"]
+    assert count(daemon) == 200
+    assert asked(stub)[-1] == "m-3"
+
+
+def test_count_tokens_stops_at_a_request_fault(make_daemon, stub):
+    daemon = make_daemon(counting(stub))
+    stub.fault("status", code=400)
+    assert count(daemon) == 400
+    assert asked(stub) == ["m-1"]
