@@ -365,18 +365,27 @@ record_that_forbids_it_is_found_behind_the_route(void **state UNUSED)
 static void
 passed_over_are_told_once_each_and_bounded(void **state UNUSED)
 {
-	static struct pool_member members[100];
+	static struct pool_member members[100], few[READY_SMALL];
 	static char ids[100][16];
 
 	for (int i = 0; i < 100; i++) {
 		(void)snprintf(ids[i], sizeof(ids[i]), "c%02d", i);
 		members[i].id = ids[i];
+		if (i < READY_SMALL)
+			few[i].id = ids[i];
 	}
+	PUBLISH(few);
+	for (uint32_t i = 0; i < READY_SMALL; i++)
+		bar(i, BOARD_COOLING, now_ms + 1);
+	assert_int_equal(begin(HOW(0)), PICK_COOLING);
+	assert_int_equal(pick.npassed, PICK_PASSED_MAX);
+	done();
+
 	PUBLISH(members);
 	for (uint32_t i = 0; i < 99; i++)
 		bar(i, i % 2 ? BOARD_COOLING : BOARD_BLOCKED, now_ms + 1 + i);
 	assert_int_equal(begin(HOW(0)), PICK_OK);
-	assert_int_equal(pick.npassed, PICK_PASSED_MAX);
+	assert_int_equal(pick.npassed, PICK_PASSED_LARGE);
 	assert_string_equal(pick.passed[0].credential, "c00");
 	assert_string_equal(pick_why_name(pick.passed[0].why), "blocked");
 	assert_string_equal(pick_why_name(pick.passed[1].why), "cooling");

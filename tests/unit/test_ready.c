@@ -50,6 +50,39 @@ bits_are_found_and_counted_within_bounds(void **state UNUSED)
 }
 
 static void
+long_stretches_of_benched_members_are_stepped_over(void **state UNUSED)
+{
+	static const struct {
+		uint32_t n, ready[3], nready;
+	} rows[] = {
+		{ 640, { 0 }, 0 },
+		{ 640, { 0 }, 1 },
+		{ 640, { 639 }, 1 },
+		{ 641, { 640 }, 1 },
+		{ 639, { 638 }, 1 },
+		{ 700, { 63, 64, 512 }, 3 },
+		{ 64, { 63 }, 1 },
+	};
+	static const int members[1];
+	struct ready_view view = { 0 };
+
+	for (size_t r = 0; r < ARRAY_LEN(rows); r++) {
+		uint32_t n = rows[r].n, next = n, i = n + 1;
+
+		ready_view_begin(&view, members, n, 7, NOW);
+		for (uint32_t k = 0; k < rows[r].nready; k++)
+			ready_view_set(&view, rows[r].ready[k]);
+		ready_view_end(&view);
+		while (i-- > 0) {
+			if (i < n && ready_view_has(&view, i))
+				next = i;
+			assert_int_equal(ready_view_next(&view, i, n), next);
+		}
+	}
+	free(view.words);
+}
+
+static void
 view_is_of_one_snapshot_and_a_short_time(void **state UNUSED)
 {
 	static const int members[2];
@@ -106,6 +139,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bits_are_found_and_counted_within_bounds),
+		cmocka_unit_test(
+		    long_stretches_of_benched_members_are_stepped_over),
 		cmocka_unit_test(view_is_of_one_snapshot_and_a_short_time),
 		cmocka_unit_test(small_tiers_are_looked_at_each_time),
 		cmocka_unit_test(each_cursor_has_its_view),

@@ -415,6 +415,17 @@ tier_view(struct choice *choice)
 }
 
 /*
+ * How many are told of: of a tier so large that a view of it is kept only a
+ * few, or a pick would pay for more than it does in a small one.
+ */
+static size_t
+told_at_most(const struct choice *choice)
+{
+	return choice->tier->nmembers > READY_SMALL ? PICK_PASSED_LARGE
+						    : PICK_PASSED_MAX;
+}
+
+/*
  * Benched members are asked one by one as long as it is of interest why they
  * do not pass; then all of them are stepped over.
  */
@@ -424,7 +435,7 @@ on_next(void *ctx, uint32_t from, uint32_t end)
 	struct choice *choice = ctx;
 	const struct ready_view *view;
 
-	if (choice->pick->npassed < PICK_PASSED_MAX || from >= end)
+	if (choice->pick->npassed < told_at_most(choice) || from >= end)
 		return from;
 	view = tier_view(choice);
 	return view != NULL ? ready_view_next(view, from, end) : from;

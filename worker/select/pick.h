@@ -167,7 +167,11 @@ enum pick_why {
 	PICK_WHY_MAX
 };
 
-enum { PICK_PASSED_MAX = 16, PICK_HINTS_MAX = 4 };
+/*
+ * PICK_PASSED_LARGE: once so many were passed over, those of a tier of more
+ * than READY_SMALL members are no longer looked at one by one.
+ */
+enum { PICK_PASSED_MAX = 16, PICK_PASSED_LARGE = 4, PICK_HINTS_MAX = 4 };
 
 struct pick_passed {
 	char credential[64]; /* id, cut */

@@ -93,22 +93,41 @@ ready_view_until(struct ready_view *view, int64_t until_ms)
 		view->until_ms = until_ms;
 }
 
+/*
+ * The first word behind this one, of the view's words, that has a bit: the last
+ * before which there are no more of them. Without any it is the very last.
+ */
+static uint32_t
+next_word(const struct ready_view *view, uint32_t word, uint32_t words)
+{
+	uint32_t low = word + 1, high = words, middle;
+	uint32_t before = view->words[low].before;
+
+	while (high - low > 1) {
+		middle = low + (high - low) / 2;
+		if (view->words[middle].before == before)
+			low = middle;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 uint32_t
 ready_view_next(const struct ready_view *view, uint32_t from, uint32_t end)
 {
-	uint64_t bits;
+	uint32_t i = from / WORD_BITS, words = (uint32_t)words_for(view->n);
+	uint64_t bits = view->words[i].bits & ~UINT64_C(0) << from % WORD_BITS;
 	uint32_t found;
 
-	for (uint32_t i = from / WORD_BITS; i * WORD_BITS < end; i++) {
+	if (bits == 0 && i + 1 < words) {
+		i = next_word(view, i, words);
 		bits = view->words[i].bits;
-		if (i == from / WORD_BITS)
-			bits &= ~UINT64_C(0) << from % WORD_BITS;
-		if (bits == 0)
-			continue;
-		found = i * WORD_BITS + (uint32_t)__builtin_ctzll(bits);
-		return found < end ? found : end;
 	}
-	return end;
+	if (bits == 0)
+		return end;
+	found = i * WORD_BITS + (uint32_t)__builtin_ctzll(bits);
+	return found < end ? found : end;
 }
 
 /* How many members below this one are ready. */
