@@ -56,17 +56,21 @@ listing_free(struct listing *l)
 
 /* ---- an answer */
 
+/* Each thing once, until it is another; "": all is well. */
 static void
-say(struct listing *l, const char *why)
+say(struct listing *l, int rc, const char *why)
 {
 	if (l->said != NULL && strcmp(l->said, why) == 0)
 		return;
 	free(l->said);
 	l->said = xstrdup(why);
-	log_warn("models %s cannot be read: %s", l->name, why);
+	if (rc < 0)
+		log_warn("models %s cannot be read: %s", l->name, why);
+	else if (*why != '\0')
+		log_warn("models %s are served in part: %s", l->name, why);
 }
 
-/* 0 or negative errno with the reason in why. */
+/* 0 or negative errno; in why the reason, or what is not served. */
 static int
 take_answer(
     struct listing *l, const struct fetch_answer *answer, struct buf *why)
@@ -102,12 +106,7 @@ on_done(void *ctx, const struct fetch_answer *answer)
 	l->fetch = NULL;
 	d->under_way--;
 	rc = take_answer(l, answer, &why);
-	if (rc < 0) {
-		say(l, buf_string(&why));
-	} else {
-		free(l->said);
-		l->said = NULL;
-	}
+	say(l, rc, buf_string(&why));
 	buf_fini(&why);
 	l->due_ms =
 	    d->now_ms + (rc < 0 ? DISCOVER_RETRY_MS : DISCOVER_EVERY_MS);
@@ -163,7 +162,7 @@ ask(struct listing *l, const struct entry *e)
 	}
 	l->fetch = NULL;
 	l->due_ms = l->discover->now_ms + DISCOVER_RETRY_MS;
-	say(l, strerror(-rc));
+	say(l, rc, strerror(-rc));
 }
 
 static void

@@ -9,6 +9,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "common/model_name.h"
 #include "master/credential/json_text.h"
 
 /* The names that one fact goes by, the first that is there counts. */
@@ -84,14 +85,25 @@ generates(const cJSON *entry)
 	return false;
 }
 
-/* Printable, without blanks: it goes into lists, logs and URLs. */
+/* A control character beyond ASCII, which terminals may obey. */
+static bool
+is_high_control(const unsigned char *s)
+{
+	return s[0] == 0xc2 && s[1] >= 0x80 && s[1] < 0xa0;
+}
+
+/*
+ * Printable, without blanks: it goes into lists, logs and URLs. One that would
+ * be cut when it is asked for, as what ends like a suffix is, cannot be served.
+ */
 static bool
 is_name(const char *s)
 {
-	if (*s == '\0')
+	if (*s == '\0' || model_name_split(span_of(s)).key.len != strlen(s))
 		return false;
 	for (; *s != '\0'; s++) {
-		if ((unsigned char)*s <= ' ' || *s == 0x7f)
+		if ((unsigned char)*s <= ' ' || *s == 0x7f ||
+		    is_high_control((const unsigned char *)s))
 			return false;
 	}
 	return true;
@@ -108,7 +120,8 @@ id_of(const cJSON *entry)
 	return id;
 }
 
-static void
+/* Whether all of it fits. */
+static bool
 read_list(struct catalog_section *section, const cJSON *list)
 {
 	const cJSON *entry;
@@ -123,11 +136,13 @@ read_list(struct catalog_section *section, const cJSON *list)
 			.max_output_tokens = tokens_of(entry, &output_keys),
 		};
 
+		if (!is_name(model.id) || !generates(entry))
+			continue;
 		if (section->n == LISTING_MODELS_MAX)
-			return;
-		if (is_name(model.id) && generates(entry))
-			catalog_section_add(section, &model);
+			return false;
+		catalog_section_add(section, &model);
 	}
+	return true;
 }
 
 static const cJSON *
@@ -148,6 +163,7 @@ listing_parse(const char *text, size_t len, const char *name,
 	const char *reason;
 	const cJSON *list;
 	cJSON *answer;
+	bool whole;
 	int rc;
 
 	rc = json_parse(text, len, &answer, &reason);
@@ -157,9 +173,11 @@ listing_parse(const char *text, size_t len, const char *name,
 	}
 	list = find_list(answer);
 	section = catalog_section_new(name);
-	if (list != NULL)
-		read_list(section, list);
+	whole = list == NULL || read_list(section, list);
 	cJSON_Delete(answer);
+	if (!whole)
+		buf_printf(
+		    why, "only the first %d of them", LISTING_MODELS_MAX);
 	if (section->n > 0) {
 		*out = section;
 		return 0;

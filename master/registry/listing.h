@@ -16,9 +16,10 @@
 enum { LISTING_BYTES_MAX = 4 << 20, LISTING_MODELS_MAX = 1024 };
 
 /*
- * 0 and *out, of that name, with LISTING_MODELS_MAX models at most; -EINVAL
- * with the reason in why, also for a list without models. What cannot be a
- * model's name, and of Gemini what generates no content, is passed over.
+ * 0 and *out, of that name, with LISTING_MODELS_MAX models at most, and in why
+ * that there are more; -EINVAL with the reason in why, also for a list without
+ * models. What cannot be a model's name, and of Gemini what generates no
+ * content, is passed over.
  */
 int listing_parse(const char *text, size_t len, const char *name,
     struct catalog_section **out, struct buf *why) MUST_CHECK;

@@ -46,6 +46,11 @@ lists_of_all_providers_are_read(void **state UNUSED)
 		{ "{\"data\":[{\"id\":\"\"},{\"id\":7},{},\"x\","
 		  "{\"id\":\"a b\"},{\"id\":\"a\\nb\"},{\"id\":\"ok\"}]}",
 		    "ok," },
+		/* What a request could not name: a suffix, white space. */
+		{ "{\"data\":[{\"id\":\"a(high)\"},{\"id\":\"(x)\"},"
+		  "{\"id\":\"\\u00a0b\"},{\"id\":\"c\\u009b1m\"},"
+		  "{\"id\":\"\\u00fc(x)y\"}]}",
+		    "(x),\xc3\xbc(x)y," },
 		{ "{\"data\":[]}", "lists no model" },
 		{ "{\"data\":[{\"id\":\" \"}]}", "lists no model" },
 		{ "{\"data\":{}}", "is no list of models" },
@@ -98,6 +103,7 @@ very_long_lists_are_cut(void **state UNUSED)
 	assert_int_equal(
 	    listing_parse(text.data, text.len, "l", &section, &why), 0);
 	assert_int_equal(section->n, LISTING_MODELS_MAX);
+	assert_string_equal(buf_string(&why), "only the first 1024 of them");
 	catalog_section_free(section);
 	buf_fini(&text);
 	buf_fini(&why);
