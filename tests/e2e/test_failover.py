@@ -35,6 +35,9 @@ WHOLE_IN_BAND = {
     "empty": ("body", {"body": ""}),
     "no-content": ("raw", {"text": "HTTP/1.1 204 No Content\r\n\r\n"}),
     "page": ("body", {"body": "<html></html>", "type": "text/html"}),
+    "head-beyond-its-bound": ("raw", {
+        "text": "HTTP/1.1 200 OK\r\n"
+                + ("x-filler: " + "a" * 1000 + "\r\n") * 100 + "\r\n"}),
 }
 # No status: these belong to the path, which all accounts share here.
 PATH = {

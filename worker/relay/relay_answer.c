@@ -89,6 +89,11 @@ fail_path(struct relay *r, enum upstream_end end)
 {
 	struct failure f = failure_of(r, ATTEMPT_NETWORK, 0);
 
+	/* That was an answer: the same request would get it again. */
+	if (end == UPSTREAM_TOO_LARGE) {
+		fail_unusable(r, end_message(end));
+		return;
+	}
 	relay_note(r, BAD_GATEWAY, "upstream_failed", end_message(end));
 	relay_failed(r, &f);
 }
