@@ -7,7 +7,8 @@ import json
 import pytest
 
 from harness import CLIENT_KEY
-from programs import Program, check_kept, check_two, native, seen
+from programs import (Program, at_once, check_kept, check_two, native,
+                      seen)
 
 HEADER = "x-claude-code-session-id"
 CLASS = "x-claude-code-request-class"
@@ -103,9 +104,6 @@ def test_two_at_once_are_two_sessions(gate, make_claude, stub):
     for number in (1, 2):
         stub.call_tool(f"STUB:bash{number}", "Bash", command="true",
                        description="do nothing")
-    pair = [make_claude(f"claude{number}") for number in (1, 2)]
-    running = [one.start("-p", f"STUB:bash{number}", "--allowedTools", "Bash")
-               for number, one in enumerate(pair, 1)]
-    for one, process in zip(pair, running, strict=True):
-        one.finish(process)
+    at_once([make_claude("claude1"), make_claude("claude2")], "-p",
+            "STUB:bash{}", "--allowedTools", "Bash")
     check_two(gate, 4, SOURCE, "claude")

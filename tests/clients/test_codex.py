@@ -8,7 +8,7 @@ import re
 import pytest
 
 from harness import CLIENT_KEY
-from programs import Program, check_kept, check_two, script, seen
+from programs import Program, at_once, check_kept, check_two, script, seen
 
 HEADER = "session-id"
 SOURCE = f"header {HEADER}"
@@ -110,9 +110,6 @@ def test_compaction_stays(gate, codex, stub):
 def test_two_at_once_are_two_sessions(gate, make_codex, stub):
     for number in (1, 2):
         stub.call_tool(f"STUB:shell{number}", "exec_command", cmd="true")
-    pair = [make_codex(f"codex{number}") for number in (1, 2)]
-    running = [one.start("exec", f"STUB:shell{number}", *FREE)
-               for number, one in enumerate(pair, 1)]
-    for one, process in zip(pair, running, strict=True):
-        one.finish(process)
+    at_once([make_codex("codex1"), make_codex("codex2")], "exec",
+            "STUB:shell{}", *FREE)
     check_two(gate, 4, SOURCE, "codex")
