@@ -277,3 +277,15 @@ str_from_time(int64_t seconds, char *out, size_t size)
 	    strftime(out, size, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
 		out[0] = '\0';
 }
+
+bool
+str_is_day(const char *text)
+{
+	struct tm tm = { 0 };
+	const char *end;
+
+	if (strspn(text, "0123456789-") != strlen("2026-01-02"))
+		return false;
+	end = strptime(text, "%Y-%m-%d", &tm);
+	return end == text + strlen("2026-01-02") && *end == '\0';
+}

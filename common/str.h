@@ -58,4 +58,7 @@ ssize_t str_unhex(const char *text, void *out, size_t max) MUST_CHECK;
 /* Seconds since the epoch as RFC 3339 in UTC: "2026-01-02T03:04:05Z". */
 void str_from_time(int64_t seconds, char *out, size_t size);
 
+/* Whether it is a day as in "2026-01-02", month and day within their limits. */
+bool str_is_day(const char *text);
+
 #endif

@@ -476,7 +476,7 @@ run_usage(struct control_client *client, struct master *m,
 		if (strcmp(option, "--by") == 0)
 			by |= usage_part(value), ok = usage_part(value) != 0;
 		else if (strcmp(option, "--since") == 0)
-			ok = usage_is_day(since = value);
+			ok = str_is_day(since = value);
 		else
 			ok = false;
 	}

@@ -14,6 +14,7 @@
 #include "build.h"
 #include "common/alloc.h"
 #include "common/config.h"
+#include "common/str.h"
 #include "master/ctl/client.h"
 #include "master/ctl/pages.h"
 #include "master/ctl/show.h"
@@ -54,7 +55,8 @@ static int ask(struct call *call);
 static int run_pages(struct call *call);
 static int run_top(struct call *call);
 
-#define FILTERS "credential=|source=|model=|limit=|after="
+#define USAGE_PARTS "credential|model|day|client"
+#define FILTERS     "credential=|source=|model=|limit=|after="
 
 static const struct verb verbs[] = {
 	{ "status", "", 0, 0, { 0 }, ANSWER_S, show_status,
@@ -78,7 +80,7 @@ static const struct verb verbs[] = {
 	    "forget bindings", ask },
 	{ "why", " REQUEST-ID", 1, 1, { 0 }, ANSWER_S, show_why,
 	    "how a request found its credential", ask },
-	{ "usage", " [--by credential|model|day|client] [--since DATE]", 0, 8,
+	{ "usage", " [--by " USAGE_PARTS "] [--since YYYY-MM-DD]", 0, 8,
 	    { "--by|--since", NULL, "--by|--since", NULL, "--by|--since", NULL,
 		"--by|--since", NULL },
 	    ANSWER_S, show_usage, "requests and tokens, by these or as asked",
@@ -150,6 +152,21 @@ is_one_of(const char *words, const char *word)
 	return false;
 }
 
+/* Pairs of an option and its value. */
+static bool
+usage_fits(const struct call *call)
+{
+	for (size_t i = 0; i + 1 < call->nargs; i += 2) {
+		const char *value = call->args[i + 1];
+
+		if (strcmp(call->args[i], "--by") == 0
+			? !is_one_of(USAGE_PARTS, value)
+			: !str_is_day(value))
+			return false;
+	}
+	return call->nargs % 2 == 0;
+}
+
 static bool
 arguments_fit(const struct call *call)
 {
@@ -163,7 +180,7 @@ arguments_fit(const struct call *call)
 		    !is_one_of(v->words[i], call->args[i]))
 			return false;
 	}
-	return true;
+	return v->show != show_usage || usage_fits(call);
 }
 
 static int

@@ -7,8 +7,6 @@
 #include "common/str.h"
 #include "common/usage_line.h"
 
-enum { DAY_LEN = 10 };
-
 struct reader {
 	const char *p, *end;
 	bool bad;
@@ -244,16 +242,6 @@ take_field(struct reader *r, struct span name, struct usage_line *line)
 	}
 }
 
-bool
-usage_is_day(const char *day)
-{
-	for (int i = 0; i < DAY_LEN; i++)
-		if (i == 4 || i == 7 ? day[i] != '-'
-				     : day[i] < '0' || day[i] > '9')
-			return false;
-	return true;
-}
-
 static bool
 read_record(struct usage_line *line, struct span text)
 {
@@ -270,7 +258,7 @@ read_record(struct usage_line *line, struct span text)
 		if (take(&r, ':'))
 			take_field(&r, name, line);
 	} while (next_is(&r, ',') && take(&r, ','));
-	return take(&r, '}') && r.p == r.end && usage_is_day(line->day) &&
+	return take(&r, '}') && r.p == r.end && str_is_day(line->day) &&
 	       line->request_id[0] != '\0' && line->attempt > 0;
 }
 

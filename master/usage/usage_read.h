@@ -27,9 +27,6 @@ struct usage_line {
 	struct tokens tokens;
 };
 
-/* "2026-11-22", in form at least; what follows does not matter. */
-bool usage_is_day(const char *text);
-
 /* A line without its end. False: it holds no record. */
 bool usage_line_read(struct usage_line *line, const char *p, size_t len);
 

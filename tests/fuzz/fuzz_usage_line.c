@@ -65,7 +65,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(copy, data, size);
 	if (!usage_line_read(&line, copy, size))
 		return 0;
-	require(usage_is_day(line.day) && line.day[10] == '\0');
+	require(str_is_day(line.day) && line.day[10] == '\0');
 	require(memchr(line.model, '\0', sizeof(line.model)) != NULL);
 	require(memchr(line.client, '\0', sizeof(line.client)) != NULL);
 	write_and_read(&line);

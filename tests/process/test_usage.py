@@ -134,9 +134,10 @@ def test_spool_is_the_default_and_totals_survive(make_daemon, stub):
     done = daemon.ctl_run("usage")
     assert done.returncode == 0 and "gpt-stub" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
-    for argv in (("--by", "hour"), ("--since", "yesterday"), ("--by",)):
-        assert daemon.ctl_run("usage", *argv).returncode == 1
-    assert daemon.ctl_run("usage", "day").returncode == 2
+    for argv in (("--by", "hour"), ("--since", "yesterday"), ("--by",),
+                 ("--since", "2026-13-01"), ("--since", "2026-01-01x"),
+                 ("day",)):
+        assert daemon.ctl_run("usage", *argv).returncode == 2
 
 
 def test_rotation_by_others_loses_and_doubles_nothing(make_daemon, stub,

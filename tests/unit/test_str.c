@@ -122,6 +122,18 @@ hexadecimal_goes_both_ways(void **state UNUSED)
 		    str_unhex(bad[i], bytes, sizeof(bytes)), -EINVAL);
 }
 
+static void
+days_are_told_from_what_is_none(void **state UNUSED)
+{
+	static const char *const none[] = { "", "2026", "2026-1-2",
+		"2026-13-01", "2026-01-32", "2026-01-01x", "2026-01-011",
+		" 2026-01-0", "yesterday" };
+
+	assert_true(str_is_day("2026-01-31"));
+	for (size_t i = 0; i < ARRAY_LEN(none); i++)
+		assert_false(str_is_day(none[i]));
+}
+
 int
 main(void)
 {
@@ -131,6 +143,7 @@ main(void)
 		cmocka_unit_test(sizes_read_and_show),
 		cmocka_unit_test(spans_compare_and_trim),
 		cmocka_unit_test(copies_are_cut_and_terminated),
+		cmocka_unit_test(days_are_told_from_what_is_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
