@@ -24,7 +24,7 @@
 #include "common/traffic.h"
 
 enum {
-	BOARD_LAYOUT = 4,
+	BOARD_LAYOUT = 5,
 	BOARD_CREDENTIALS = 16384,
 	BOARD_CELLS = 1 << 20, /* (credential, model) pairs */
 	BOARD_CURSORS = 1 << 16,
@@ -92,7 +92,8 @@ struct board_credential {
 	_Atomic uint64_t failed;
 	_Atomic uint64_t last_status; /* last failure {status:16, ms:48} */
 	_Atomic uint64_t sessions;    /* as last counted by the master */
-	uint64_t reserved[2];
+	_Atomic int64_t refresh_ms;   /* next, Unix time; 0: none. For people */
+	uint64_t reserved;
 };
 
 /*
@@ -171,12 +172,21 @@ struct board_slot {
 };
 
 /* What the master tells of itself; it outlives masters. */
+/* How refreshes of tokens ended. */
+enum board_refresh {
+	BOARD_REFRESH_OK,
+	BOARD_REFRESH_FAILED,  /* is tried again */
+	BOARD_REFRESH_REFUSED, /* for good */
+	BOARD_REFRESH_MAX
+};
+
 struct board_master {
 	_Atomic int32_t pid;
 	_Atomic int64_t started_ms; /* of clock_now_ms() */
 	_Atomic uint64_t reloads_ok, reloads_failed;
 	_Atomic int64_t reloaded_ms; /* the last that took effect; 0: none */
 	_Atomic uint64_t worker_deaths;
+	_Atomic uint64_t refreshes[BOARD_REFRESH_MAX];
 };
 
 /*

@@ -127,7 +127,11 @@ static const struct provider providers[PROVIDER_MAX] = {
 			    DIALECT_BIT(DIALECT_RESPONSES),
 		.style_key = AUTH_STYLE_BEARER,
 		.style_oauth = AUTH_STYLE_BEARER,
-		.oauth = { NULL, NULL, NULL, OAUTH_FORM, MINUTES(5) },
+		.oauth = {
+			"https://auth.x.ai/oauth2/token",
+			"b1a00492-073a-47ea-816f-4c329264a828",
+			NULL, OAUTH_FORM, MINUTES(5),
+		},
 		.paths = {
 			[OPERATION_CHAT] = "/chat/completions",
 			[OPERATION_RESPONSES] = "/responses",

@@ -369,6 +369,7 @@ make_refresher(struct master *m)
 		.fetcher = m->fetcher,
 		.ledger = m->ledger,
 		.registry = m->registry,
+		.board = m->board,
 		.env = &m->proxy_env,
 		.config = &m->config,
 	};

@@ -327,18 +327,13 @@ grant_fini(struct grant *g)
 
 /* ---- answers */
 
-/* A word that may be shown: as OAuth spells its errors, and nothing else. */
-static void
-set_reason(struct grant_answer *out, const char *word)
+/* As OAuth spells its errors; what else stands there may be a secret. */
+static bool
+may_be_shown(const char *word)
 {
-	size_t n = 0;
+	size_t len = strspn(word, "abcdefghijklmnopqrstuvwxyz_");
 
-	for (; *word != '\0' && n < 48; word++) {
-		if (isalnum((unsigned char)*word) || *word == '_' ||
-		    *word == '-')
-			out->reason[n++] = *word;
-	}
-	out->reason[n] = '\0';
+	return len > 0 && len <= 48 && word[len] == '\0';
 }
 
 /* {"error": "..."}, or {"error": {"code" or "type": "..."}}, or "code". */
@@ -371,7 +366,7 @@ final_word(const cJSON *json, const struct fetch_answer *answer)
 			return final_errors[i];
 	}
 	if (answer->status == 401)
-		return *word != '\0' ? word : "unauthorized";
+		return may_be_shown(word) ? word : "unauthorized";
 	return NULL;
 }
 
@@ -387,14 +382,13 @@ static void
 read_refusal(const cJSON *json, const struct fetch_answer *answer,
     struct grant_answer *out)
 {
-	const char *word = answer->status >= 400 && answer->status < 500 &&
-				   answer->status != 429
+	const char *word = answer->status < 500 && answer->status != 429
 			       ? final_word(json, answer)
 			       : NULL;
 
 	if (word != NULL) {
 		out->end = GRANT_LOGIN;
-		set_reason(out, word);
+		(void)str_copy(out->reason, sizeof(out->reason), word);
 		return;
 	}
 	out->end = GRANT_FAILED;
@@ -445,11 +439,22 @@ read_tokens(const cJSON *json, int64_t now_s, struct grant_answer *out)
 	take(&out->refresh_token, json, "refresh_token");
 	take(&out->id_token, json, "id_token");
 	out->expires_in_s = lifetime_s(json, out->access_token, now_s);
-	if (*out->access_token != '\0')
+	if (*out->access_token != '\0') {
 		out->end = GRANT_TOKENS;
-	else
-		(void)snprintf(out->reason, sizeof(out->reason),
-		    "the token endpoint gave no access token");
+		return;
+	}
+	out->end = GRANT_LOST;
+	(void)snprintf(out->reason, sizeof(out->reason),
+	    "the token endpoint gave no access token");
+}
+
+/* Some say 200 to everything, and what went wrong in the body. */
+static bool
+is_success(const cJSON *json, const struct fetch_answer *answer)
+{
+	return answer->status >= 200 && answer->status < 300 &&
+	       (*error_word(json) == '\0' ||
+		   *string_in(json, "access_token") != '\0');
 }
 
 static void
@@ -462,7 +467,7 @@ read_answered(
 	if (json_parse(answer->body, answer->len, &json, NULL) < 0)
 		json = NULL;
 	out->end = GRANT_FAILED;
-	if (answer->status >= 200 && answer->status < 300)
+	if (is_success(json, answer))
 		read_tokens(json, now_s, out);
 	else
 		read_refusal(json, answer, out);

@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "common/state.h"
 #include "common/str.h"
+#include "common/traffic.h"
 #include "master/refresh/due.h"
 #include "master/refresh/refresh_core.h"
 
@@ -19,7 +20,9 @@ enum {
 	/* Tokens expire by the wall clock, which may be set. */
 	LOOK_AGAIN_MS = 60 * 1000,
 	/* A new token that is due at once, or is the old one, was no use. */
-	USELESS_MS = 30 * 1000
+	USELESS_MS = 30 * 1000,
+	/* Another file with the same refresh token is being refreshed. */
+	TWIN_MS = 250
 };
 
 /*
@@ -372,6 +375,8 @@ item_look(struct item *item, struct entry *e)
 	e->next_refresh_ms = due_ms == REFRESH_NEVER || login
 				 ? 0
 				 : due_ms - now_ms + now_wall_ms;
+	atomic_store(&item->r->parts.board->credentials[e->slot].refresh_ms,
+	    e->next_refresh_ms);
 }
 
 static void
@@ -399,6 +404,48 @@ drop_unseen(struct refresher *r)
 
 /* ---- doing what is due */
 
+/* A refresh token is good once, in however many files it stands. */
+static bool
+token_is_in_use(struct refresher *r, const struct credential *c)
+{
+	const struct item *item;
+
+	TAILQ_FOREACH (item, &r->running, running) {
+		if (!c->signs && digest_equal(&item->token, &c->refresh_token))
+			return true;
+	}
+	return false;
+}
+
+size_t
+item_twins(const struct item *item, char *ids[TWINS_MAX])
+{
+	const struct name_map *entries =
+	    registry_entries(item->r->parts.registry);
+	size_t n = 0;
+
+	for (size_t i = 0; i < entries->n && n < TWINS_MAX; i++) {
+		const struct entry *e = entries->v[i];
+
+		if (e->cred != NULL && e->cred->refreshable &&
+		    !e->cred->signs && strcmp(e->id, item->id) != 0 &&
+		    digest_equal(&e->cred->refresh_token, &item->token))
+			ids[n++] = xstrdup(e->id);
+	}
+	return n;
+}
+
+void
+item_served(struct refresher *r, const char *id)
+{
+	struct item *item = name_map_find(&r->items, id);
+
+	if (item == NULL || item->task != NULL)
+		return;
+	item->wanted = item->by_hand = false;
+	tell_waiters(item, NULL);
+}
+
 static void
 item_start(struct item *item)
 {
@@ -411,8 +458,14 @@ item_start(struct item *item)
 		publish_note(item, e, INT64_MAX, true, true);
 		return;
 	}
+	if (token_is_in_use(r, e->cred)) {
+		heap_put(item, clock_now_ms() + TWIN_MS);
+		return;
+	}
 	item->wanted = item->by_hand = false;
 	item->generation = e->token_generation;
+	item->token = e->cred->refresh_token;
+	TAILQ_INSERT_TAIL(&r->running, item, running);
 	r->busy++;
 	task_start(item, e);
 }
@@ -500,6 +553,12 @@ refresh_look_soon(struct refresher *r)
 
 /* ---- what became of it */
 
+static void
+count(struct refresher *r, enum board_refresh end)
+{
+	traffic_add(&r->parts.board->master.refreshes[end], 1);
+}
+
 static int64_t
 next_backoff(struct item *item)
 {
@@ -517,7 +576,7 @@ item_failed(struct item *item, const char *error, int64_t wait_ms)
 	bool quiet =
 	    item->failures == 0 && wait_ms == 0 && TAILQ_EMPTY(&item->waiters);
 
-	item->r->counts[REFRESH_FAILED]++;
+	count(item->r, BOARD_REFRESH_FAILED);
 	(void)str_copy(item->error, sizeof(item->error), error);
 	if (wait_ms == 0)
 		wait_ms = next_backoff(item);
@@ -538,7 +597,7 @@ item_lost(struct item *item, const char *error)
 	struct entry *e = entry_of(item);
 	int64_t expires_ms = 0;
 
-	item->r->counts[REFRESH_FAILED]++;
+	count(item->r, BOARD_REFRESH_FAILED);
 	(void)str_copy(item->error, sizeof(item->error), error);
 	item->barred_ms = clock_now_ms() + next_backoff(item);
 	if (may_be_refreshed(e)) {
@@ -554,7 +613,7 @@ item_lost(struct item *item, const char *error)
 static void
 item_refused(struct item *item, const char *error)
 {
-	item->r->counts[REFRESH_REFUSED]++;
+	count(item->r, BOARD_REFRESH_REFUSED);
 	(void)str_copy(item->error, sizeof(item->error), error);
 	log_warn("credential %s: needs a new login: %s", item->id, error);
 	tell_waiters(item, error);
@@ -573,7 +632,7 @@ item_refreshed(struct item *item)
 	struct entry *e = entry_of(item);
 	char until[32] = "at a time not known";
 
-	item->r->counts[REFRESH_OK]++;
+	count(item->r, BOARD_REFRESH_OK);
 	forget_failures(item);
 	item->refreshed_ms = clock_now_ms();
 	tell_waiters(item, NULL);
@@ -603,6 +662,7 @@ item_ended(
 	struct refresher *r = item->r;
 
 	item->task = NULL;
+	TAILQ_REMOVE(&r->running, item, running);
 	r->busy--;
 	switch (end) {
 	case ITEM_REFRESHED:
@@ -786,6 +846,7 @@ refresh_new(const struct refresh_parts *parts)
 	struct load *load = xcalloc(1, sizeof(*load));
 
 	r->parts = *parts;
+	TAILQ_INIT(&r->running);
 	(void)evtimer_assign(&r->timer, parts->base, on_timer, r);
 	(void)evtimer_assign(&r->ended, parts->base, on_ended, r);
 	(void)event_assign(&r->soon, parts->base, -1, 0, on_soon, r);
@@ -838,10 +899,4 @@ refresh_free(struct refresher *r)
 	name_map_fini(&r->items);
 	free(r->heap);
 	free(r);
-}
-
-uint64_t
-refresh_count(const struct refresher *r, enum refresh_count which)
-{
-	return r->counts[which];
 }

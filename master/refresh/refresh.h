@@ -18,6 +18,7 @@
 
 #include <event2/event.h>
 
+#include "common/board.h"
 #include "common/config.h"
 #include "common/ipc.h"
 #include "common/proxy.h"
@@ -33,6 +34,7 @@ struct refresh_parts {
 	struct fetcher *fetcher;
 	struct ledger *ledger;
 	struct registry *registry;
+	struct board *board;
 	const struct proxy_env *env;
 	struct config *const *config; /* that serves; may be NULL at first */
 };
@@ -84,8 +86,5 @@ bool refresh_end(struct refresher *r, void (*done)(void *ctx), void *ctx);
 
 /* It was not the end after all. */
 void refresh_resume(struct refresher *r);
-
-enum refresh_count { REFRESH_OK, REFRESH_FAILED, REFRESH_REFUSED };
-uint64_t refresh_count(const struct refresher *r, enum refresh_count which);
 
 #endif

@@ -27,6 +27,8 @@ struct item {
 	int64_t due_ms;               /* clock_now_ms() */
 	unsigned seen;                /* the look that saw it last */
 	struct task *task;            /* the refresh under way */
+	TAILQ_ENTRY(item) running;    /* while there is one */
+	struct digest token;          /* that it uses up */
 	bool wanted;                  /* whatever its token says of its life */
 	bool by_hand;                 /* and whatever was refused before */
 	unsigned failures;            /* in a row */
@@ -48,14 +50,16 @@ struct refresher {
 	size_t nheap, heap_cap;
 	unsigned looks;
 	unsigned busy;
-	bool loaded; /* what the ledger holds is known */
+	TAILQ_HEAD(, item) running; /* all those that are busy */
+	bool loaded;                /* what the ledger holds is known */
 	bool ending;
 	void (*on_end)(void *ctx);
 	void *end_ctx;
-	uint64_t counts[REFRESH_REFUSED + 1];
 };
 
 /* ---- task.c */
+
+enum { TWINS_MAX = 16 };
 
 /*
  * Begins a refresh of an entry that is published. item_ended() follows, later
@@ -75,6 +79,16 @@ enum item_end {
 	ITEM_FAILED,
 	ITEM_LOST
 };
+
+/*
+ * The other files with the refresh token that the item uses up: copies, or
+ * the file itself under a new name. Ids that the caller frees, TWINS_MAX at
+ * most; how many.
+ */
+size_t item_twins(const struct item *item, char *ids[TWINS_MAX]);
+
+/* A file got its new token with that of another. */
+void item_served(struct refresher *r, const char *id);
 
 /* wait_ms: how long not to try again; 0: as after any failure. */
 void item_ended(

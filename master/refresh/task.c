@@ -45,15 +45,26 @@ struct task {
 	struct grant_answer answer;
 	struct refresh_record record;
 	int64_t now_s;
-	struct buf text; /* of the file: as read, then as written */
-	int rc;          /* of the last job */
-	bool forgot;     /* the intent is gone from the ledger */
+	struct buf text;        /* of the file: as read, then as written */
+	int rc;                 /* of the last job */
+	bool forgot;            /* the intent is gone from the ledger */
+	char *twins[TWINS_MAX]; /* that get the new tokens too */
+	size_t ntwins;
+	int twin_rc; /* of the last that could not be written */
+	bool sought; /* under another name */
 };
 
 static int64_t
 unix_s(void)
 {
 	return (int64_t)time(NULL);
+}
+
+static void
+forget_twins(struct task *t)
+{
+	while (t->ntwins > 0)
+		free(t->twins[--t->ntwins]);
 }
 
 static void
@@ -66,6 +77,7 @@ task_free(struct task *t)
 	grant_fini(&t->grant);
 	grant_answer_fini(&t->answer);
 	credfile_wipe(&t->text);
+	forget_twins(t);
 	free(t->id);
 	free(t->dir);
 	free(t);
@@ -194,6 +206,21 @@ edit(void *ctx, const struct buf *was, struct buf *now)
 	return grant_merge(was->data, was->len, &t->answer, t->now_s, now);
 }
 
+static void
+save_twins(struct task *t)
+{
+	struct buf text;
+	int rc;
+
+	for (size_t i = 0; i < t->ntwins; i++) {
+		buf_init(&text, FILE_MAX);
+		rc = credfile_edit(t->dir, t->twins[i], edit, t, &text);
+		credfile_wipe(&text);
+		if (rc < 0)
+			t->twin_rc = rc;
+	}
+}
+
 /* The file first: an intent that is left behind does less harm than none. */
 static void
 run_save(struct ledger_job *job, struct store *store)
@@ -201,6 +228,7 @@ run_save(struct ledger_job *job, struct store *store)
 	struct task *t = (struct task *)job;
 
 	t->rc = credfile_edit(t->dir, t->id, edit, t, &t->text);
+	save_twins(t);
 	/* One that stays is void: it is about another refresh token. */
 	if (t->rc >= 0 || t->rc == -ENOENT)
 		t->forgot = refresh_record_delete(store, t->id) == 0;
@@ -258,11 +286,41 @@ save_later(struct task *t)
 }
 
 static void
+publish_twins(struct task *t)
+{
+	for (size_t i = 0; i < t->ntwins; i++) {
+		(void)registry_file_changed(t->r->parts.registry, t->twins[i]);
+		item_served(t->r, t->twins[i]);
+	}
+	if (t->twin_rc < 0)
+		log_warn_e(t->twin_rc,
+		    "credential %s: a file with the same refresh token could "
+		    "not be given the new one",
+		    t->id);
+}
+
+/* A file that is gone may have been renamed a moment ago. */
+static bool
+seek(struct task *t)
+{
+	if (t->rc != -ENOENT || t->ntwins > 0 || t->sought)
+		return false;
+	t->sought = true;
+	(void)registry_rescan(t->r->parts.registry);
+	t->ntwins = item_twins(t->item, t->twins);
+	return t->ntwins > 0;
+}
+
+static void
 after_save(struct ledger_job *job)
 {
 	struct task *t = (struct task *)job;
 	struct registry *registry = t->r->parts.registry;
 
+	if (seek(t)) {
+		submit(t, run_save, after_save);
+		return;
+	}
 	if (t->rc == 0)
 		say_unpublished(
 		    t, registry_put_text(registry, t->id, &t->text));
@@ -273,6 +331,7 @@ after_save(struct ledger_job *job)
 	set_record(t, REFRESH_NOTHING, "");
 	if (t->rc != 0)
 		(void)registry_file_changed(registry, t->id);
+	publish_twins(t);
 	task_end(t, t->rc == 0 ? ITEM_REFRESHED : ITEM_OVERTAKEN, "", 0);
 }
 
@@ -309,6 +368,7 @@ end_refresh(struct task *t)
 {
 	switch (t->answer.end) {
 	case GRANT_TOKENS:
+		t->ntwins = item_twins(t->item, t->twins);
 		submit(t, run_save, after_save);
 		break;
 	case GRANT_LOGIN:

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from harness import CANARY, CLAUDE, CLIENT_KEY, GEMINI, SLOW, wait_for
+from harness import (CANARY, CLAUDE, CLIENT_KEY, GEMINI, SLOW, Client,
+                     wait_for)
 
 MODEL = "claude-sonnet-4-6"
 
@@ -88,6 +89,13 @@ def test_token_is_refreshed_ahead_of_its_expiry(serve, stub):
                    and daemon.credentials()["a.json"])
     assert row["state"] == "ready" and row["expires"] == new["expired"]
     assert stub.tokens.requests() == 1
+    admin = Client(daemon.admin_port, key=None)
+    page = json.loads(admin.get("/status.json").body)["credentials"][0]
+    assert page["expires"] == row["expires"]
+    assert page["next_refresh"] == row["next_refresh"]
+    assert 'fairlead_refreshes_total{outcome="ok"} 1' in (
+        admin.get("/metrics").body.decode())
+    admin.close()
 
 
 def test_token_that_lives_long_is_left_alone(serve, stub):
@@ -297,6 +305,10 @@ def test_final_refusal_needs_a_login(serve, stub, code, error):
                    and daemon.credentials()["a.json"])
     assert row["state"] == "needs-login" and row["next_refresh"] is None
     assert stub.tokens.requests() == 1
+    admin = Client(daemon.admin_port, key=None)
+    page = json.loads(admin.get("/status.json").body)["credentials"][0]
+    assert page["state"] == "needs-login" and page["next_refresh"] is None
+    admin.close()
     stub.tokens.faults = []
     stub.tokens.login("a")
     daemon.auth_file("a.json", login_file(stub, "a", 60))
@@ -423,6 +435,43 @@ def test_file_deleted_meanwhile_is_not_brought_back(serve, stub):
     assert not (daemon.auth_dir / "a.json").exists()
 
 
+def test_file_renamed_meanwhile_gets_the_new_tokens(serve, stub):
+    stub.tokens.fault("a", "delay", secs=1)
+    daemon = serve({"a.json": login_file(stub, "a", 60)})
+    wait_for(lambda: stub.tokens.running == 1, 10)
+    (daemon.auth_dir / "a.json").rename(daemon.auth_dir / "z.json")
+    rotated(daemon, stub, "a", "z.json")
+    assert ask(daemon).status == 200
+    assert not (daemon.auth_dir / "a.json").exists()
+    assert stub.tokens.requests() == 1
+
+
+def test_file_renamed_as_the_answer_comes_gets_the_new_tokens(serve, stub):
+    stub.tokens.fault("a", "delay", secs=1)
+    daemon = serve({"a.json": login_file(stub, "a", 60)})
+    wait_for(lambda: stub.tokens.running == 1, 10)
+    wait_for(lambda: time.time() - stub.tokens.log[0]["at"] > 0.97)
+    (daemon.auth_dir / "a.json").rename(daemon.auth_dir / "z.json")
+    rotated(daemon, stub, "a", "z.json")
+    assert stub.tokens.requests() == 1
+
+
+def test_copies_of_a_file_share_one_refresh(serve, stub):
+    """Its refresh token is good once."""
+    stub.tokens.fault("a", "delay", secs=0.5)
+    names = ("a.json", "b.json", "c.json")
+    daemon = serve({name: login_file(stub, "a", 60,
+                                     disabled=name == "c.json")
+                    for name in names})
+    for name in names:
+        rotated(daemon, stub, "a", name)
+    wait_for(lambda: all(daemon.credentials()[name]["next_refresh"]
+                         for name in names[:2]))
+    assert ask(daemon).status == 200
+    assert content(daemon, "c.json")["disabled"] is True
+    assert stub.tokens.requests() == 1
+
+
 def test_lost_answer_is_not_asked_for_again_while_the_token_is_good(serve,
                                                                     stub):
     stub.tokens.keep_old = True
@@ -437,6 +486,16 @@ def test_lost_answer_is_not_asked_for_again_while_the_token_is_good(serve,
     assert stamp(500) < row["next_refresh"] < stamp(660)
     assert stub.tokens.requests() == 1
     assert stub.tokens.logins["a"].reused == 0
+
+
+@pytest.mark.parametrize("body", ({}, {"access_token": ""}, "garbage"))
+def test_answer_without_a_token_may_have_used_up_the_old_one(serve, stub,
+                                                             body):
+    stub.tokens.fault("a", "status", -1, code=200, body=body)
+    daemon = serve({"a.json": login_file(stub, "a", 600)})
+    daemon.log_has("a.json: not refreshed: .*no access token; again when")
+    assert ask(daemon).status == 200
+    assert stub.tokens.requests() == 1
 
 
 def test_master_killed_in_a_refresh_does_not_repeat_it(serve, stub):

@@ -273,6 +273,20 @@ reloads(struct view *v)
 }
 
 static void
+refreshes(struct view *v)
+{
+	static const char *const ends[BOARD_REFRESH_MAX] = {
+		[BOARD_REFRESH_OK] = "ok",
+		[BOARD_REFRESH_FAILED] = "failed",
+		[BOARD_REFRESH_REFUSED] = "refused",
+	};
+
+	for (unsigned int i = 0; i < BOARD_REFRESH_MAX; i++)
+		put_labelled(v, "outcome", ends[i],
+		    atomic_load(&v->board->master.refreshes[i]));
+}
+
+static void
 bind_wait(struct view *v)
 {
 	put_histogram(v, &v->board->bind_wait);
@@ -400,6 +414,8 @@ static const struct metric metrics[] = {
 	    "Workers that died without being told to.", worker_deaths },
 	{ "fairlead_reloads_total", "counter", "Reloads by their outcome.",
 	    reloads },
+	{ "fairlead_refreshes_total", "counter",
+	    "Refreshes of tokens by their outcome.", refreshes },
 	{ "fairlead_store_used_bytes", "gauge", "Bytes of a database in use.",
 	    store_used },
 	{ "fairlead_store_write_wait_seconds", "histogram",

@@ -63,18 +63,21 @@ put_number(struct view *v, const char *name, int64_t number)
 	buf_printf(v->b, "%" PRId64, number);
 }
 
+/* 0: null. */
+static void
+put_unix_time(struct view *v, const char *name, int64_t unix_ms)
+{
+	char text[32];
+
+	str_from_time(unix_ms / 1000, text, sizeof(text));
+	put_text(v, name, unix_ms != 0 ? text : NULL);
+}
+
 /* A time of the board's clock; 0: null. */
 static void
 put_time(struct view *v, const char *name, int64_t ms)
 {
-	char text[32];
-
-	if (ms == 0) {
-		put_text(v, name, NULL);
-		return;
-	}
-	str_from_time(v->unix_s + (ms - v->now_ms) / 1000, text, sizeof(text));
-	put_text(v, name, text);
+	put_unix_time(v, name, ms != 0 ? v->unix_s * 1000 + ms - v->now_ms : 0);
 }
 
 static void
@@ -191,6 +194,12 @@ bar(struct availability *a, struct board_cell *cell, uint16_t incarnation,
 	return true;
 }
 
+static bool
+needs_login(const struct state_credential *c)
+{
+	return c->refresh_barred_ms == INT64_MAX;
+}
+
 static struct availability
 availability_of(struct view *v, const struct state_credential *c)
 {
@@ -199,6 +208,9 @@ availability_of(struct view *v, const struct state_credential *c)
 
 	if ((c->flags & STATE_DISABLED) != 0)
 		return (struct availability){ "disabled", NULL, 0, 0 };
+	if (needs_login(c))
+		return (struct availability){ "needs-login",
+			"its refresh token was refused", 0, 0 };
 	if ((c->flags & STATE_PROXY_INVALID) != 0)
 		return (struct availability){ "blocked",
 			"its proxy cannot be used", 0, 0 };
@@ -224,6 +236,17 @@ put_last_error(struct view *v, struct board_credential *place)
 
 	put_number(v, "last_status", (int64_t)(raw >> 48));
 	put_time(v, "last_error_at", raw != 0 ? ms : 0);
+}
+
+static void
+put_next_refresh(struct view *v, const struct state_credential *c,
+    struct board_credential *place)
+{
+	bool is_due = (c->flags & STATE_REFRESHABLE) != 0 &&
+		      (c->flags & STATE_DISABLED) == 0;
+
+	put_unix_time(
+	    v, "next_refresh", is_due ? atomic_load(&place->refresh_ms) : 0);
 }
 
 static int
@@ -252,7 +275,8 @@ put_credential(void *ctx, const struct state_credential *c)
 	put_number(v, "failed", (int64_t)atomic_load(&place->failed));
 	put_number(v, "sessions", (int64_t)atomic_load(&place->sessions));
 	put_last_error(v, place);
-	put_time(v, "expires", c->expires_ms);
+	put_unix_time(v, "expires", c->expires_ms);
+	put_next_refresh(v, c, place);
 	end(v, '}');
 	return v->b->failed;
 }
