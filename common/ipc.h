@@ -53,10 +53,11 @@ struct ipc_result {
 	uint16_t incarnation; /* of the credential as the worker saw it */
 	uint16_t status;      /* HTTP status, 0 for none */
 	uint8_t success;
-	uint8_t reason;   /* enum cool_reason */
-	uint8_t level;    /* of the ladder, after this failure */
-	uint8_t wide;     /* the whole credential, not one model */
-	int64_t until_ms; /* what the worker raised the word to */
+	uint8_t reason; /* enum cool_reason */
+	uint8_t level;  /* of the ladder, after this failure */
+	uint8_t wide;   /* the whole credential, not one model */
+	/* What the worker raised the word to; of a success, what it saw. */
+	int64_t until_ms;
 };
 
 enum ipc_listener_role { IPC_LISTENER_CLIENTS, IPC_LISTENER_ADMIN };

@@ -12,6 +12,7 @@ import concurrent.futures
 import itertools
 import os
 import re
+import signal
 import time
 
 from harness import CLAUDE, SLOW, merged, pool, wait_for
@@ -104,3 +105,30 @@ def test_deadline_outlives_the_board(make_daemon, stub):
     for _ in range(6):
         assert daemon.ask(CLAUDE, "tag-0-").status == 200
     assert len(askers(stub, "claude1")) == 1
+
+
+def test_success_that_is_heard_late_refutes_no_later_failure(
+        make_daemon, stub):
+    """The master reads of the success after the next failure was met."""
+    daemon = make_daemon(merged(pool(stub, "claude", count=1), {
+        "workers": 1, "request-retry": 0}))
+
+    def state() -> str:
+        (row,) = daemon.credentials().values()
+        return row["state"]
+
+    stub.fault("status", code=429)
+    assert daemon.ask(CLAUDE, "hi").status == 429
+    wait_for(lambda: state() == "ready")
+    master = daemon.pid
+    os.kill(master, signal.SIGSTOP)
+    try:
+        assert daemon.ask(CLAUDE, "hi").status == 200
+        stub.fault("status", code=429, headers={"retry-after": "600"})
+        assert daemon.ask(CLAUDE, "hi").status == 429
+    finally:
+        os.kill(master, signal.SIGCONT)
+    assert state() == "cooling"
+    asked = len(stub.log)
+    assert daemon.ask(CLAUDE, "hi").status == 429
+    assert len(stub.log) == asked

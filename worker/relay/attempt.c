@@ -393,6 +393,21 @@ has_more_to_lose(struct board_cell *cell, int64_t now_ms)
 	       (word.kind != BOARD_READY && word.until_ms > now_ms);
 }
 
+/*
+ * The later of the deadlines that stood when it began, which were over then: a
+ * later one is a failure of somebody else, of which this says nothing. Never
+ * 0, which would be none in particular.
+ */
+static int64_t
+seen_until_ms(const struct attempt *a)
+{
+	int64_t model_ms = board_word_unpack(a->word).until_ms;
+	int64_t whole_ms = board_word_unpack(a->whole).until_ms;
+	int64_t until_ms = model_ms > whole_ms ? model_ms : whole_ms;
+
+	return until_ms > 0 ? until_ms : 1;
+}
+
 void
 attempt_credit(struct attempt *a)
 {
@@ -412,5 +427,5 @@ attempt_credit(struct attempt *a)
 	    atomic_load(&place->cell.word) != a->whole)
 		return;
 	note = (struct board_note){ .status = (uint16_t)a->status };
-	tell_master(a, true, false, &note, 0);
+	tell_master(a, true, false, &note, seen_until_ms(a));
 }
