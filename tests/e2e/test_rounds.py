@@ -54,6 +54,17 @@ def test_credentials_have_rounds_of_their_own(make_daemon, stub):
     assert counts(stub) == {"1": 4, "2": 3, "3": 3}
 
 
+def test_round_is_not_begun_for_who_weighs_nothing(make_daemon, stub):
+    """The only one that takes part is back in a second: it is waited for."""
+    config = pool(stub, "claude")
+    config["claude-api-key"][1]["weight"] = 0
+    daemon = make_daemon(merged(config, {
+        "request-retry": 1, "routing": {"strategy": "weighted-round-robin"}}))
+    stub.fault("status", code=429, headers={"retry-after": "1"})
+    assert daemon.ask(CLAUDE, "hi").status == 200
+    assert counts(stub) == {"1": 2}
+
+
 def test_capped_rounds_age_who_was_never_asked(make_daemon, stub):
     """Cap 3: three, three, and only the fourth has a third round."""
     daemon = make_daemon(with_retries(

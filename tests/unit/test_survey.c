@@ -31,6 +31,7 @@ static const struct pool_member members[] = {
 	{ .id = "f", .weight = 1, .dialects = DIALECT_BIT(DIALECT_GEMINI) },
 	{ .id = "g", .weight = 1, .priority = 7 },
 	{ .id = "h", .weight = 1, .absent = true },
+	{ .id = "i", .weight = 0 },
 };
 
 static int
@@ -70,6 +71,7 @@ struct seen {
 	char ids[ARRAY_LEN(members) + 1];
 	size_t n;
 	size_t enough; /* 0: all are wanted */
+	bool by_weight;
 };
 
 static bool
@@ -90,6 +92,7 @@ look(const char *model, struct seen *seen)
 		.board = board,
 		.model = model,
 		.dialects = DIALECT_BIT(DIALECT_CLAUDE),
+		.by_weight = seen->by_weight,
 		.now_ms = now_ms,
 	};
 
@@ -102,12 +105,21 @@ all_who_speak_the_dialect_are_seen_best_first(void **state UNUSED)
 	struct seen seen = { .enough = 0 };
 
 	assert_int_equal(look(POOL_MODEL, &seen), 0);
-	assert_string_equal(seen.ids, "gabcde");
+	assert_string_equal(seen.ids, "gabcdei");
 	assert_int_equal(seen.v[0].state, SURVEY_READY);
 	assert_int_equal(seen.v[1].request_retry, -1);
 	assert_int_equal(seen.v[2].request_retry, 2);
 	assert_int_equal(seen.v[4].state, SURVEY_DISABLED);
 	assert_int_equal(seen.v[5].state, SURVEY_PROXY);
+}
+
+static void
+who_weighs_nothing_is_seen_where_weights_do_not_count(void **state UNUSED)
+{
+	struct seen seen = { .by_weight = true };
+
+	assert_int_equal(look(POOL_MODEL, &seen), 0);
+	assert_string_equal(seen.ids, "gabcde");
 }
 
 static void
@@ -151,6 +163,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(all_who_speak_the_dialect_are_seen_best_first),
+		TEST(who_weighs_nothing_is_seen_where_weights_do_not_count),
 		TEST(the_longer_bar_is_told),
 		TEST(it_ends_when_enough_was_seen),
 	};

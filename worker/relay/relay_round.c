@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/secret.h"
 #include "worker/relay/relay_core.h"
+#include "worker/select/strategy.h"
 #include "worker/select/survey.h"
 
 /* Failures that may be over by the next round. */
@@ -115,6 +116,7 @@ relay_next_round(struct relay *r, int status)
 		.board = r->worker->board,
 		.model = r->model,
 		.dialects = DIALECT_BIT(r->x->route.dialect),
+		.by_weight = r->all->picker.strategy->by_weight,
 		.now_ms = c.now_ms,
 	};
 

@@ -87,7 +87,8 @@ look_at(const struct survey_ask *ask, MDB_txn *txn,
 	};
 	int rc;
 
-	if ((member->dialects & ask->dialects) == 0)
+	if ((member->dialects & ask->dialects) == 0 ||
+	    (ask->by_weight && member->weight <= 0))
 		return 0;
 	if (member->credential < BOARD_CREDENTIALS)
 		take_word(&m, &board->credentials[member->credential].cell,

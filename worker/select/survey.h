@@ -41,6 +41,7 @@ struct survey_ask {
 	struct board *board;
 	const char *model; /* canonical */
 	uint8_t dialects;  /* of which a candidate speaks one */
+	bool by_weight;    /* who weighs nothing is no candidate */
 	int64_t now_ms;
 };
 
