@@ -177,3 +177,17 @@ def test_count_tokens_stops_at_a_request_fault(make_daemon, stub):
     stub.fault("status", code=400)
     assert count(daemon) == 400
     assert asked(stub) == ["m-1"]
+
+
+def test_session_waits_for_a_pool_that_is_back_soon(make_daemon, stub):
+    daemon = make_daemon(pooled(stub, count=2, routing={
+        "session-affinity": True, "session-affinity-wait": "10s"}))
+    headers = {"x-session-id": "a-session"}
+    status = daemon.ask(OPENAI, "hi", model="best", headers=headers).status
+    assert status == 200
+    home = stub.log[-1]["account"]
+    stub.fault("status", code=429, account=home, times=3,
+               headers={"retry-after": "1"})
+    status = daemon.ask(OPENAI, "hi", model="best", headers=headers).status
+    assert status == 200
+    assert {row["account"] for row in stub.log} == {home}

@@ -15,7 +15,12 @@
 
 #define POOL_MODEL "model-x"
 
-enum { POOL_INCARNATION = 3, POOL_EPOCH = 100 };
+enum {
+	POOL_INCARNATION = 3,
+	POOL_EPOCH = 100,
+	POOL_CURSOR = 900, /* of a pool of upstream models, at the slot's */
+	POOL_UPSTREAMS = 3
+};
 
 struct pool_member {
 	const char *id;
@@ -28,6 +33,8 @@ struct pool_member {
 	uint64_t epoch; /* added to POOL_EPOCH */
 	int32_t request_retry;
 	const char *provider; /* NULL: all of one */
+	/* The model is POOL_UPSTREAMS of them, in cells that follow its own. */
+	bool pooled;
 };
 
 static inline uint8_t
@@ -40,9 +47,7 @@ static inline int
 pool_put_credential(
     struct store *s, MDB_txn *txn, const struct pool_member *m, uint32_t number)
 {
-	struct state_model_input model = {
-		.name = POOL_MODEL, .upstream = "upstream-x", .cell = number
-	};
+	struct state_model_input models[POOL_UPSTREAMS];
 	struct state_credential_input in = {
 		.fixed = {
 			.slot = number,
@@ -58,10 +63,17 @@ pool_put_credential(
 		.label = "someone",
 		.base_url = "https://api.example",
 		.secret = "sk-0123456789",
-		.models = &model,
-		.nmodels = m->modelless ? 0 : 1,
+		.models = models,
+		.nmodels = m->modelless ? 0 : m->pooled ? POOL_UPSTREAMS : 1,
 	};
 
+	for (uint32_t i = 0; i < POOL_UPSTREAMS; i++)
+		models[i] = (struct state_model_input){
+			.name = POOL_MODEL,
+			.upstream = "upstream-x",
+			.cell = number + i,
+			.cursor = m->pooled ? POOL_CURSOR + number : BOARD_NONE,
+		};
 	return state_put_credential(s, txn, &in);
 }
 

@@ -628,6 +628,29 @@ request_may_wait_for_its_credential(void **state UNUSED)
 }
 
 static void
+pool_is_back_when_the_first_of_it_is(void **state UNUSED)
+{
+	static const struct pool_member members[] = {
+		{ .id = "a", .pooled = true },
+		{ .id = "x", .absent = true },
+		{ .id = "y", .absent = true },
+	};
+	struct how how = { .session = "s", .wait_ms = 2000 };
+
+	PUBLISH(members);
+	assert_pick(how, "a", "new");
+	bar(0, BOARD_BLOCKED, now_ms + 9000);
+	bar(1, BOARD_COOLING, now_ms + 2000);
+	bar(2, BOARD_COOLING, now_ms + 3000);
+	for (uint64_t start = 0; start < POOL_UPSTREAMS; start++) {
+		atomic_store(&board->cursors[POOL_CURSOR], start);
+		assert_outcome(how, PICK_WAIT, now_ms + 2000);
+	}
+	now_ms += 2000;
+	assert_pick(how, "a", "hit");
+}
+
+static void
 session_survives_a_time_when_nobody_can_serve(void **state UNUSED)
 {
 	PUBLISH(abc);
@@ -1257,6 +1280,7 @@ main(void)
 		TEST(failed_attempt_moves_the_session_for_all),
 		TEST(cooling_credential_loses_its_session_for_good),
 		TEST(request_may_wait_for_its_credential),
+		TEST(pool_is_back_when_the_first_of_it_is),
 		TEST(session_survives_a_time_when_nobody_can_serve),
 		TEST(credential_that_cannot_serve_any_more_is_replaced),
 		TEST(session_survives_what_happens_to_others),

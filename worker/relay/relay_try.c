@@ -520,6 +520,8 @@ go_on(struct relay *r, const struct outcome *o, int64_t until_ms)
 		leave_credential(r, o);
 	switch (next) {
 	case NEXT_WAIT:
+		/* Any of its pool may serve then, those that failed too. */
+		r->ntried = 0;
 		await_bound(r, until_ms);
 		break;
 	case NEXT_TELL:

@@ -287,23 +287,33 @@ find_record(struct pick *p, const char *id)
 	return rc;
 }
 
-/* Of a pool, the first from `start` on that is ready and was not tried. */
+/*
+ * Of a pool, the first from `start` on that is ready and was not tried; none
+ * is: the one that is back first.
+ */
 static const struct state_model *
 choose_upstream(
     const struct pick *p, const struct state_model *pool, size_t start)
 {
+	const struct state_model *m;
 	size_t n = state_pool_size(p->credential, pool);
-	uint16_t incarnation = p->credential->incarnation;
+	const struct state_model *first = &pool[start % n];
+	int64_t first_ms = INT64_MAX;
+	struct verdict v;
 
 	for (size_t i = 0; i < n; i++) {
-		const struct state_model *m = &pool[(start + i) % n];
-
-		if (!tried(p, m->cell) &&
-		    judge_cells(p, &m->cell, 1, incarnation).why ==
-			PICK_WHY_MAX)
+		m = &pool[(start + i) % n];
+		if (tried(p, m->cell))
+			continue;
+		v = judge_cells(p, &m->cell, 1, p->credential->incarnation);
+		if (v.why == PICK_WHY_MAX)
 			return m;
+		if (v.until_ms < first_ms) {
+			first = m;
+			first_ms = v.until_ms;
+		}
 	}
-	return &pool[start % n];
+	return first;
 }
 
 static bool
