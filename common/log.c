@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/utf8.h"
+
 enum log_sink { SINK_STDERR, SINK_FD, SINK_SYSLOG };
 
 const char *const log_level_names[LOG_LEVEL_MAX] = {
@@ -102,10 +104,13 @@ stamp(char *line, size_t size)
 static void
 flatten(char *text)
 {
+	char *start = text;
+
 	for (; *text != '\0'; text++) {
 		if ((unsigned char)*text < 0x20 || *text == 0x7f)
 			*text = '?';
 	}
+	utf8_mend(start);
 }
 
 static void

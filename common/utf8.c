@@ -2,6 +2,7 @@
 #include "common/utf8.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 /* Lead byte range, length, and the range of the second byte. */
 static const struct form {
@@ -47,4 +48,21 @@ utf8_sequence(const unsigned char *p, size_t len)
 		return len >= f->len && matches(f, p) ? f->len : 0;
 	}
 	return 0;
+}
+
+void
+utf8_mend(char *text)
+{
+	size_t len = strlen(text);
+	size_t n;
+
+	while (len > 0) {
+		n = utf8_sequence((const unsigned char *)text, len);
+		if (n == 0) {
+			*text = '?';
+			n = 1;
+		}
+		text += n;
+		len -= n;
+	}
 }

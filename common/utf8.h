@@ -11,4 +11,10 @@
  */
 size_t utf8_sequence(const unsigned char *p, size_t len);
 
+/*
+ * Makes a string fit to be shown and to stand in JSON: each byte that is part
+ * of no well-formed sequence, as where it was cut, becomes '?'.
+ */
+void utf8_mend(char *text);
+
 #endif

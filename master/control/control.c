@@ -21,6 +21,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "common/str.h"
+#include "common/utf8.h"
 #include "master/control/control_verbs.h"
 #include "master/master.h"
 #include "master/refresh/refresh.h"
@@ -84,6 +85,9 @@ send_json(struct control_client *c, cJSON *answer)
 
 	(void)cJSON_AddNumberToObject(answer, "schema", 1);
 	text = cJSON_PrintUnformatted(answer);
+	/* Names that peers gave may be cut, or were no UTF-8 to begin with. */
+	if (text != NULL)
+		utf8_mend(text);
 	if (text != NULL &&
 	    bufferevent_write(c->bev, text, strlen(text)) == 0 &&
 	    bufferevent_write(c->bev, "\n", 1) == 0)

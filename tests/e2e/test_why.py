@@ -8,8 +8,8 @@ import uuid
 
 import pytest
 
-from harness import (CLAUDE, RESPONSES, as_json, header, merged, pool,
-                     read_events, wait_for)
+from harness import (CLAUDE, CLIENT_KEY, RESPONSES, as_json, header, merged,
+                     pool, raw_exchange, read_events, wait_for)
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 ID = "x-fairlead-request-id"
@@ -142,3 +142,16 @@ def test_in_flight_and_after_the_death_of_the_worker(sticky, stub):
     answer = wait_for(lambda: sticky.ask(CLAUDE, "hi"))
     assert why(sticky, answer)["attempts"][0]["outcome"] == "ok"
     assert sticky.ctl("why", ident)["model"] == "claude-stub"
+
+
+def test_answers_are_utf_8_whatever_the_client_sends(sticky):
+    data = b'{"model":"a' + "界".encode() * 30 + b'","messages":[]}'
+    request = (b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: "
+               + CLIENT_KEY.encode() + b"\r\nx-session-id: \xff\xe7\x95\r\n"
+               b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(data)
+               + data)
+    answer = raw_exchange(sticky.port, request)
+    (ident,) = re.findall(rb"x-fairlead-request-id: (\S+)", answer)
+    found = sticky.ctl("why", ident.decode())
+    assert found["session"]["id"] == "header:???"
+    assert found["model"].startswith("a界界")

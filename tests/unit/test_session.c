@@ -404,7 +404,10 @@ ids_are_shortened_for_logs(void **state)
 	} rows[] = { { "", "" }, { "claude:abc", "claude:abc" },
 		{ "msg:6f3af82650710693", "msg:6f3af82650710693" },
 		{ "claude:" UUID, "claude:1..." },
-		{ "derived:ctx:v1:0123456789", "derived:..." } };
+		{ "derived:ctx:v1:0123456789", "derived:..." },
+		{ "conv:\xe7\x95\x8c", "conv:\xe7\x95\x8c" },
+		{ "header:\xe7\x95\x8c-and-some-more", "header:?..." },
+		{ "header:\xff\xc3!", "header:?\?!" } };
 	char shortened[SESSION_SHORT_BYTES];
 	size_t i;
 

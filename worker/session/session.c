@@ -7,6 +7,7 @@
 
 #include "common/attr.h"
 #include "common/unicode.h"
+#include "common/utf8.h"
 #include "worker/json/json.h"
 #include "worker/session/derived.h"
 #include "worker/session/msg_hash.h"
@@ -323,4 +324,5 @@ session_id_shorten(const char *id, char shortened[SESSION_SHORT_BYTES])
 	else
 		(void)snprintf(
 		    shortened, SESSION_SHORT_BYTES, "%.*s...", SHORT_HEAD, id);
+	utf8_mend(shortened);
 }

@@ -70,7 +70,7 @@ struct span session_value_normalize(struct span value);
 
 /*
  * An id as logs show it: whole up to 20 bytes, else its first 8 bytes and
- * "...".
+ * "..."; bytes that are no UTF-8, those of a cut character included, as '?'.
  */
 void session_id_shorten(const char *id, char shortened[SESSION_SHORT_BYTES]);
 
