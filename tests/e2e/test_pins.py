@@ -2,12 +2,13 @@
 """What only one account can read goes back to that account."""
 
 import json
+import subprocess
 import uuid
 
 import pytest
 
-from harness import (CLIENT_KEY, OTHER_KEY, RESPONSES, as_json, frame_data,
-                     header, merged, pool, read_events)
+from harness import (BUILD, CLIENT_KEY, OTHER_KEY, RESPONSES, as_json,
+                     frame_data, header, merged, pool, read_events, wait_for)
 
 AFFINITY = {"routing": {"session-affinity": True}}
 
@@ -207,6 +208,27 @@ def test_pins_survive_kill_minus_9(chained, stub):
         account, answer = ask(chained, stub,
                               previous_response_id=answer["id"])
         assert account == home
+
+
+def test_pins_are_kept_as_soon_as_the_lock_is_to_be_had(chained, stub):
+    with subprocess.Popen(
+            [BUILD / "tests" / "process" / "hold-bindings",
+             chained.runtime_dir],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        told = [ask(chained, stub) for _ in range(3)]
+        holder.stdin.close()
+    assert holder.returncode == 0
+    for home, answer in told:
+        pinned = wait_for(lambda: pin_of(chained, chained.ask(
+            RESPONSES, fresh_text(), previous_response_id=answer["id"])))
+        assert pinned == "previous_response_id"
+        assert ask(chained, stub, previous_response_id=answer["id"])[
+            0] == home
+
+
+def pin_of(daemon, answer) -> str | None:
+    return daemon.ctl("why", header(answer, "x-fairlead-request-id"))["pin"]
 
 
 def sealed_turns(item: dict) -> list[dict]:

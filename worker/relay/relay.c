@@ -104,7 +104,8 @@ relays_new(struct worker *w)
 	TAILQ_INIT(&rs->dead);
 	picker_init(&rs->picker, &w->store_state, &w->store_bindings, w->board,
 	    w->config);
-	if (event_assign(&rs->reaper, w->base, -1, 0, on_reap, rs) != 0) {
+	if (event_assign(&rs->reaper, w->base, -1, 0, on_reap, rs) != 0 ||
+	    !relay_late_pins_init(rs)) {
 		picker_fini(&rs->picker);
 		free(rs);
 		return NULL;
@@ -132,6 +133,7 @@ relays_free(struct relays *rs)
 	}
 	reap(rs);
 	(void)event_del(&rs->reaper);
+	relay_late_pins_fini(rs);
 	renewals_free(rs->renewals);
 	spares_fini(&rs->spares);
 	picker_fini(&rs->picker);

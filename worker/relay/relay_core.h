@@ -81,6 +81,11 @@ struct relays {
 	struct event reaper;
 	struct quiet quiet[16]; /* by model */
 	struct spares spares;   /* of relays */
+
+	/* Pins that could not be put when they were told. */
+	STAILQ_HEAD(late_pins_list, late_pins) late;
+	size_t nlate;
+	struct event late_timer;
 };
 
 struct relay {
@@ -196,6 +201,14 @@ void relay_take_pin(struct relay *r, const struct facts *f);
 /* An answer of 2xx begins; reads its next bytes, before they are told. */
 void relay_watch_pins(struct relay *r);
 void relay_read_pins(struct relay *r, const char *p, size_t len);
+
+/*
+ * Pins that could not be put before they were told, because the lock was not
+ * to be had, are put by a timer of the worker. False: no memory for it.
+ */
+bool relay_late_pins_init(struct relays *rs) MUST_CHECK;
+/* A last attempt; what cannot be put now either is lost. */
+void relay_late_pins_fini(struct relays *rs);
 
 /* Puts what was found: to be called before any of it is told. */
 void relay_commit_pins(struct relay *r);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <event2/event.h>
+
 #include "common/alloc.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -100,8 +102,6 @@ add_found(struct relay *r, enum pin_kind kind, const struct digest *token)
 {
 	if (r->nfound == RELAY_PINS_MAX)
 		relay_commit_pins(r);
-	if (r->nfound == RELAY_PINS_MAX)
-		r->nfound--;
 	pin_key_make(&r->found[r->nfound++], scope_of(r), kind, token);
 }
 
@@ -137,10 +137,110 @@ relay_read_pins(struct relay *r, const char *p, size_t len)
 		pin_scan_feed(r->scan, p, len);
 }
 
-/*
- * When the lock is not to be had the answer does not wait: what is not pinned
- * is tried again with the next bytes.
- */
+/* ---- what could not be put in time */
+
+enum { LATE_RETRY_MS = 20, LATE_MAX = 16384 };
+
+struct late_pins {
+	STAILQ_ENTRY(late_pins) link;
+	struct pin_key keys[RELAY_PINS_MAX];
+	size_t n;
+	char credential[];
+};
+
+static int
+put_pins(struct relays *rs, const struct pin_key *keys, size_t n,
+    const char *credential, int wait_ms)
+{
+	return pins_put(&rs->worker->store_bindings, rs->worker->board, keys, n,
+	    credential, rs->picker.ttl_ms, clock_now_ms(), wait_ms);
+}
+
+static void
+arm_late(struct relays *rs)
+{
+	const struct timeval delay = { 0, LATE_RETRY_MS * 1000 };
+
+	if (!evtimer_pending(&rs->late_timer, NULL))
+		(void)evtimer_add(&rs->late_timer, &delay);
+}
+
+/* In the order they were told in, until the lock is not to be had. */
+static void
+put_late(struct relays *rs, int wait_ms)
+{
+	struct late_pins *late;
+	int rc;
+
+	while ((late = STAILQ_FIRST(&rs->late)) != NULL) {
+		rc = put_pins(
+		    rs, late->keys, late->n, late->credential, wait_ms);
+		if (rc == PINS_BUSY)
+			return;
+		if (rc < 0)
+			log_debug("%zu pins to credential \"%s\" are lost: %s",
+			    late->n, late->credential, strerror(-rc));
+		STAILQ_REMOVE_HEAD(&rs->late, link);
+		rs->nlate--;
+		free(late);
+	}
+}
+
+static void
+on_late(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct relays *rs = arg;
+
+	put_late(rs, 0);
+	if (rs->nlate > 0)
+		arm_late(rs);
+}
+
+bool
+relay_late_pins_init(struct relays *rs)
+{
+	STAILQ_INIT(&rs->late);
+	return evtimer_assign(&rs->late_timer, rs->worker->base, on_late, rs) ==
+	       0;
+}
+
+void
+relay_late_pins_fini(struct relays *rs)
+{
+	struct late_pins *late;
+
+	(void)event_del(&rs->late_timer);
+	put_late(rs, PICK_LOCK_WAIT_MS);
+	while ((late = STAILQ_FIRST(&rs->late)) != NULL) {
+		STAILQ_REMOVE_HEAD(&rs->late, link);
+		free(late);
+	}
+}
+
+static void
+put_later(struct relay *r)
+{
+	const char *credential = r->attempt.credential;
+	size_t size = strlen(credential) + 1;
+	struct relays *rs = r->all;
+	struct late_pins *late;
+
+	if (rs->nlate == LATE_MAX) {
+		log_debug("%zu pins to credential \"%s\" are lost: too many "
+			  "wait for the lock",
+		    r->nfound, credential);
+		return;
+	}
+	late = xmalloc(sizeof(*late) + size);
+	memcpy(late->keys, r->found, r->nfound * sizeof(r->found[0]));
+	late->n = r->nfound;
+	memcpy(late->credential, credential, size);
+	STAILQ_INSERT_TAIL(&rs->late, late, link);
+	rs->nlate++;
+	arm_late(rs);
+}
+
+/* When the lock is not to be had the answer does not wait. */
 void
 relay_commit_pins(struct relay *r)
 {
@@ -148,14 +248,14 @@ relay_commit_pins(struct relay *r)
 
 	if (r->nfound == 0)
 		return;
-	rc = pins_put(&r->worker->store_bindings, r->worker->board, r->found,
-	    r->nfound, r->attempt.credential, r->all->picker.ttl_ms,
-	    clock_now_ms(), PICK_LOCK_WAIT_MS);
-	if (rc == 0)
-		r->nfound = 0;
-	else
-		log_debug("%zu pins to credential \"%s\" are not kept yet",
-		    r->nfound, r->attempt.credential);
+	rc = put_pins(r->all, r->found, r->nfound, r->attempt.credential,
+	    PICK_LOCK_WAIT_MS);
+	if (rc == PINS_BUSY)
+		put_later(r);
+	else if (rc < 0)
+		log_debug("%zu pins to credential \"%s\" are lost: %s",
+		    r->nfound, r->attempt.credential, strerror(-rc));
+	r->nfound = 0;
 }
 
 void
