@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "common/spares.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 #ifdef __SANITIZE_ADDRESS__
-enum { KEEP = 0 };
+static const bool keep = false;
 #else
-enum { KEEP = SPARES_MAX };
+static const bool keep = true;
 #endif
 
 void
@@ -32,7 +33,7 @@ spares_get(struct spares *s)
 void
 spares_put(struct spares *s, void *block)
 {
-	if (block != NULL && s->n < KEEP)
+	if (keep && block != NULL && s->n < SPARES_MAX)
 		s->block[s->n++] = block;
 	else
 		free(block);

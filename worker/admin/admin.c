@@ -81,7 +81,7 @@ host_is_ours(struct span host)
 	unsigned char address[sizeof(struct in6_addr)];
 	char name[INET6_ADDRSTRLEN];
 
-	if (host.len == 0)
+	if (host.p == NULL)
 		return true;
 	return host_name(host, name, sizeof(name)) &&
 	       (strcasecmp(name, "localhost") == 0 ||
