@@ -5,6 +5,7 @@ the request's own fault is passed on; and what each failure costs."""
 import concurrent.futures
 import email.utils
 import json
+import resource
 import time
 from datetime import datetime, UTC
 
@@ -421,6 +422,24 @@ def test_dead_shared_path_benches_nobody(make_daemon, stub):
                               f"{free_port()}"))
     for _ in range(2):
         assert daemon.ask(CLAUDE, "hi").status in (502, 503)
+    assert set(ready(daemon).values()) == {"ready"}
+
+
+def test_no_descriptor_left_is_nobodys_fault(make_daemon, stub):
+    """Also where the path is the credential's own, the request waits a
+    little and nobody is benched."""
+    daemon = make_daemon({**pool(stub, "claude", count=1), "workers": 1})
+    worker, = daemon.settled_workers(1)
+    with daemon.client() as client, \
+            concurrent.futures.ThreadPoolExecutor(1) as threads:
+        assert client.get("/v1/models").status == 200
+        limit = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (1, limit[1]))
+        waiting = threads.submit(client.post, CLAUDE.path(),
+                                 CLAUDE.body("hi"))
+        daemon.log_has("cannot connect .*Too many open files")
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, limit)
+        assert waiting.result().status == 200
     assert set(ready(daemon).values()) == {"ready"}
 
 

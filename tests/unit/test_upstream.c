@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -661,6 +662,23 @@ refused_connection_is_no_connect(void **state UNUSED)
 	assert_int_equal(client_ask(&c, &req), 0);
 	client_wait(&c);
 	assert_int_equal(c.end, UPSTREAM_NO_CONNECT);
+	client_fini(&c);
+}
+
+static void
+no_descriptor_left_is_no_fault_of_the_origin(void **state UNUSED)
+{
+	struct client c = { 0 };
+	struct upstream_request req = { .url = "http://127.0.0.1:1/" };
+	struct rlimit limit, none;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = (struct rlimit){ 0, limit.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(client_ask(&c, &req), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	client_wait(&c);
+	assert_int_equal(c.end, UPSTREAM_STARVED);
 	client_fini(&c);
 }
 
@@ -1409,6 +1427,7 @@ main(void)
 		CASE(reset_of_a_pooled_connection_is_stale),
 		CASE(idle_connections_are_not_kept_for_ever),
 		CASE(controls_in_a_request_are_refused),
+		CASE(no_descriptor_left_is_no_fault_of_the_origin),
 	};
 	const struct CMUnitTest tls[] = {
 		CASE(only_the_name_asked_for_is_spoken_to),

@@ -78,6 +78,7 @@ end_message(enum upstream_end end)
 		[UPSTREAM_BROKEN] = "The connection to the provider broke",
 		[UPSTREAM_STALE] = "The connection to the provider broke",
 		[UPSTREAM_TOO_LARGE] = "The provider's header is too large",
+		[UPSTREAM_STARVED] = "The gateway is out of descriptors",
 	};
 
 	return messages[end];
@@ -94,6 +95,9 @@ fail_path(struct relay *r, enum upstream_end end)
 		fail_unusable(r, end_message(end));
 		return;
 	}
+	/* No path of the credential's is to blame: there may be room soon. */
+	if (end == UPSTREAM_STARVED)
+		r->attempt.cooling.own_path = false;
 	relay_note(r, BAD_GATEWAY, "upstream_failed", end_message(end));
 	relay_failed(r, &f);
 }

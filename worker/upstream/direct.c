@@ -421,8 +421,11 @@ on_opened(void *ctx)
 static void
 on_failed(void *ctx, const char *why)
 {
-	call_fail(ctx, UPSTREAM_NO_CONNECT, why);
-	call_run(ctx);
+	struct direct_call *call = ctx;
+
+	call_fail(call,
+	    call->conn->starved ? UPSTREAM_STARVED : UPSTREAM_NO_CONNECT, why);
+	call_run(call);
 }
 
 /* While paused the socket is left alone, but only once it says something. */

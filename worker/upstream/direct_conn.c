@@ -220,6 +220,7 @@ static void dial_next(struct dial *d);
 static void
 try_failed(struct dial *d, int error)
 {
+	d->conn->starved = error == EMFILE || error == ENFILE;
 	(void)snprintf(d->why, sizeof(d->why), "cannot connect to \"%s\": %s",
 	    d->conn->origin->authority, strerror(error));
 }

@@ -43,9 +43,10 @@ struct direct_conn {
 	struct ssl_st *tls;
 	struct event event;
 	int64_t idle_since_ms;
-	int fd;      /* -1 before it is connected */
-	short armed; /* EV_* that the loop waits for */
-	bool reused; /* it has carried a call before */
+	int fd;       /* -1 before it is connected */
+	short armed;  /* EV_* that the loop waits for */
+	bool reused;  /* it has carried a call before */
+	bool starved; /* no descriptor was left for it */
 };
 
 /* What ended a read or write beside errors. */

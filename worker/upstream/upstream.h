@@ -43,7 +43,9 @@ enum upstream_end {
 	UPSTREAM_BROKEN,     /* the connection died after the request */
 	UPSTREAM_STALE,      /* a reused connection died before its first
 			      * byte: no outcome at all, send it again */
-	UPSTREAM_TOO_LARGE   /* the head went beyond its bound */
+	UPSTREAM_TOO_LARGE,  /* the head went beyond its bound */
+	UPSTREAM_STARVED     /* no descriptor was left to connect with: ours
+			      * is the fault, nobody was asked */
 };
 
 struct upstream_events {
