@@ -66,3 +66,34 @@ def test_single_models_that_are_out_are_listed(make_daemon, stub):
     assert row["state"] == "ready" and row["models_out"] == 2
     assert [(b["model"], b["state"], b["reason"]) for b in row["benched"]] == [
         ("model-a", "cooling", "quota"), ("model-b", "blocked", "not_found")]
+
+
+def test_last_refusal_says_when_the_first_is_back(make_daemon, stub):
+    """Of two that are asked, and of one that was not asked any more."""
+    daemon = make_daemon(pool(stub, "claude"))
+    stub.fault("status", code=429, headers={"retry-after": "40"})
+    stub.fault("status", code=429, headers={"retry-after": "900"})
+    answer = daemon.ask(CLAUDE, "hi")
+    assert (answer.status, len(stub.log)) == (429, 2)
+    assert b"stub says" in answer.body
+    assert [name.lower() for name, _ in answer.headers].count(
+        "retry-after") == 1
+    assert 35 <= int(header(answer, "retry-after")) <= 40
+
+    other = make_daemon(pool(stub, "claude"))
+    stub.fault("status", code=429, headers={"retry-after": "40"})
+    assert other.ask(CLAUDE, "hi").status == 200
+    stub.fault("status", code=429, headers={"retry-after": "900"})
+    answer = other.ask(CLAUDE, "hi")
+    assert answer.status == 429
+    assert 30 <= int(header(answer, "retry-after")) <= 40
+
+
+def test_refusal_after_a_wait_says_how_long_from_now(make_daemon, stub):
+    daemon = make_daemon({**pool(stub, "claude", count=1), "request-retry": 1,
+                          "max-retry-interval": "5s"})
+    stub.fault("status", code=429, headers={"retry-after": "0.2"})
+    stub.fault("status", code=429)
+    answer = daemon.ask(CLAUDE, "hi")
+    assert (answer.status, len(stub.log)) == (429, 2)
+    assert header(answer, "retry-after") == "1"

@@ -143,8 +143,9 @@ struct relay {
 	enum pick_decision decision; /* of the first pick, or MOVED */
 	struct reply *last;          /* the last error, if any */
 	int64_t retry_at_ms;         /* the first of them is back; 0: none */
-	uint64_t why_number;         /* of its record in the ring */
-	int why_index;               /* of the attempt there; -1: none */
+	int64_t last_at_ms;  /* the last that failed is; 0: not benched */
+	uint64_t why_number; /* of its record in the ring */
+	int why_index;       /* of the attempt there; -1: none */
 
 	/* What comes back. */
 	enum answer_kind answer;

@@ -96,6 +96,7 @@ begin_round(struct relay *r)
 	r->spent = 0;
 	r->nexcluded = 0;
 	r->ntried = 0;
+	r->retry_at_ms = 0;
 	r->unbound = false;
 	free(r->expected);
 	r->expected = NULL;

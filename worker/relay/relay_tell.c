@@ -148,6 +148,30 @@ send_error_event(struct relay *r)
 	buf_fini(&event);
 }
 
+/*
+ * Whether we say how long to wait: some clients give up on a 429 that does not,
+ * and the word of the last that was asked is too long where another one is back
+ * before it.
+ */
+static bool
+knows_when(const struct relay *r)
+{
+	return r->last->status == 429 && r->retry_at_ms > clock_now_ms() &&
+	       (!reply_has_retry_after(r->last) ||
+		   r->retry_at_ms < r->last_at_ms);
+}
+
+/* A header of an upstream's refusal that does not go on to the client. */
+static bool
+is_replaced(const struct header *h, bool verbatim, bool timed)
+{
+	if (timed && span_equal_nocase(h->name, SPAN("retry-after")))
+		return true;
+	return !verbatim &&
+	       (span_equal_nocase(h->name, SPAN("content-type")) ||
+		   span_equal_nocase(h->name, SPAN("content-encoding")));
+}
+
 static void
 tell_as_body(struct relay *r)
 {
@@ -159,25 +183,21 @@ tell_as_body(struct relay *r)
 	bool verbatim = reply->verbatim && code == reply->code;
 	struct buf body = BUF_INIT(RELAY_HOLD);
 	char seconds[24];
-	int64_t left_ms = r->retry_at_ms - clock_now_ms();
+	bool timed = knows_when(r);
 	size_t n = 0;
 
 	e.code = code;
 	for (size_t i = 0; i < reply->nheaders; i++)
-		if (verbatim || (!span_equal_nocase(reply->headers[i].name,
-				     SPAN("content-type")) &&
-				    !span_equal_nocase(reply->headers[i].name,
-					SPAN("content-encoding"))))
+		if (!is_replaced(&reply->headers[i], verbatim, timed))
 			headers[n++] = reply->headers[i];
 	if (!verbatim) {
 		headers[n++] = json_type;
 		dialect_error_body(&body, dialect_of(r), &e);
 	}
-	/* Some clients give up on a 429 that does not say how long. */
-	if (reply->status == 429 && r->retry_at_ms > 0 && left_ms > 0 &&
-	    !reply_has_retry_after(reply)) {
+	if (timed) {
 		(void)snprintf(seconds, sizeof(seconds), "%lld",
-		    (long long)respond_retry_seconds(left_ms));
+		    (long long)respond_retry_seconds(
+			r->retry_at_ms - clock_now_ms()));
 		headers[n++] =
 		    (struct header){ SPAN("retry-after"), span_of(seconds) };
 	}

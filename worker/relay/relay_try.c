@@ -89,6 +89,14 @@ relay_succeeded(struct relay *r)
 	relay_close_attempt(r, ATTEMPT_OK, r->attempt.status);
 }
 
+/* Somebody who may serve is back then; 0: that is not known. */
+static void
+note_return(struct relay *r, int64_t until_ms)
+{
+	if (until_ms > 0 && (r->retry_at_ms == 0 || until_ms < r->retry_at_ms))
+		r->retry_at_ms = until_ms;
+}
+
 /* ---- asking */
 
 static void
@@ -297,6 +305,7 @@ nobody_left(struct relay *r, int refusal, int64_t until_ms)
 		return;
 	if (refusal == PICK_COOLING || refusal == PICK_BLOCKED)
 		relay_warn_nobody(r);
+	note_return(r, until_ms);
 	if (r->last != NULL)
 		relay_tell_last(r);
 	else
@@ -550,8 +559,8 @@ charge(struct relay *r, int status, const struct outcome *o)
 	log_set_request(r->x->request_id);
 	attempt_charge_as(&r->attempt, status, o, &until_ms);
 	log_set_request(NULL);
-	if (until_ms > 0 && (r->retry_at_ms == 0 || until_ms < r->retry_at_ms))
-		r->retry_at_ms = until_ms;
+	r->last_at_ms = until_ms;
+	note_return(r, until_ms);
 	return until_ms;
 }
 
