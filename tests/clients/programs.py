@@ -61,8 +61,9 @@ class Program:
     of anybody but this machine is sent to a port where nobody listens."""
 
     def __init__(self, argv: list[str], directory: Path,
-                 env: dict[str, str]):
+                 env: dict[str, str], limit: float = RUN_LIMIT):
         self.argv = argv
+        self.limit = limit
         self.home = directory / "home"
         self.work = directory / "work"
         for made in (self.home, self.work):
@@ -88,7 +89,7 @@ class Program:
     def finish(self, running: subprocess.Popen) -> str:
         """What it printed; it must end in time, and well."""
         try:
-            out, err = running.communicate(timeout=RUN_LIMIT)
+            out, err = running.communicate(timeout=self.limit)
         except subprocess.TimeoutExpired:
             os.killpg(running.pid, signal.SIGKILL)
             out, err = running.communicate()
@@ -151,11 +152,11 @@ class Gateway:
         return Request(path, int(status), word["model"], word["credential"],
                        why["session"]["id"], source, word["decision"])
 
-    def bound(self, source: str) -> dict[str, dict]:
-        """The sessions that are bound, all by this source, by their key."""
+    def bound(self, source: str) -> list[dict]:
+        """The bindings, of all sessions and models, all by this source."""
         rows = self.daemon.sessions()["sessions"]
         assert {row["source"] for row in rows} == {source}, rows
-        return {row["key"]: row for row in rows}
+        return rows
 
     def binding(self, ident: str) -> dict:
         """The binding of the one session of this id."""
@@ -180,12 +181,23 @@ def check_kept(requests: list[Request], source: str, prefix: str) -> str:
 def check_two(gate: Gateway, least: int, source: str, prefix: str) -> None:
     """Two sessions were new, and each was kept where its turn put it."""
     requests = gate.new_requests(least)
-    homes = {row["credential"] for row in gate.bound(source).values()}
-    assert len(homes) == len(gate.bound(source)) == 2
-    for home in homes:
+    rows = gate.bound(source)
+    taken = {row["credential"] for row in rows}
+    assert len(taken) == len(rows) == 2, rows
+    for home in taken:
         check_kept([request for request in requests
                     if request.credential == home], source, prefix)
-    assert {request.credential for request in requests} == homes
+    assert {request.credential for request in requests} == taken
+
+
+def homes(stub, header: str) -> dict[str, str]:
+    """The one account that each value of a header came to."""
+    out: dict[str, str] = {}
+    for entry in stub.log:
+        value = dict((name.lower(), value)
+                     for name, value in entry["headers"])[header]
+        assert out.setdefault(value, entry["account"]) == entry["account"]
+    return out
 
 
 def seen(stub, header: str) -> list[str]:

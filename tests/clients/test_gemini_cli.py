@@ -53,7 +53,7 @@ def test_a_tool_loop_and_resumed(gate, gemini, stub):
     assert "from-the-tool" in stub.log[-1]["body"]
     ask(gemini, "and now?", "--resume", "latest")
     home = check_kept(gate.new_requests(3), SOURCE, "msg")
-    (bound,) = gate.bound(SOURCE).values()
+    (bound,) = gate.bound(SOURCE)
     assert (bound["model"], bound["credential"]) == (MODEL, home)
 
 
@@ -77,9 +77,8 @@ def test_two_at_once(gate, make_gemini, stub):
             f"X-Session-ID: the-session-{number}")
     at_once(plain, *FREE, "-p", "hello {}")
     check_kept(gate.new_requests(2), SOURCE, "msg")
-    assert len(gate.bound(SOURCE)) == 1
-    assert gate.daemon.ctl_run("unbind", "session", next(iter(
-        gate.bound(SOURCE)))).returncode == 0
+    (bound,) = gate.bound(SOURCE)
+    gate.daemon.ctl_run("unbind", "session", bound["key"])
     at_once(given, *FREE, "-p", "STUB:shell{}")
     check_two(gate, 4, named, "header")
     assert set(seen(stub, "x-session-id")) == {"the-session-1",
