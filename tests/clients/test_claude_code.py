@@ -3,10 +3,11 @@
 session, by sub-agents and by compaction, and new in a fork."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from harness import CLIENT_KEY
+from harness import ACCOUNTS, CLIENT_KEY, wait_for
 from programs import (Program, at_once, check_kept, check_two, native,
                       seen)
 
@@ -21,19 +22,20 @@ def gate(gateway):
     return gateway("claude", models=(MODEL,))
 
 
+def program(url: str, directory: Path, **env: str) -> Program:
+    return Program(native("@anthropic-ai/claude-code-{}", "claude"),
+                   directory, {
+        "ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": CLIENT_KEY,
+        "CLAUDE_CODE_GATEWAY_HINT_HEADERS": "1",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1", "DISABLE_TELEMETRY": "1",
+        "DISABLE_ERROR_REPORTING": "1", "IS_SANDBOX": "1", **env})
+
+
 @pytest.fixture
 def make_claude(gate, tmp_path):
     def make(name: str = "claude") -> Program:
-        return Program(
-            native("@anthropic-ai/claude-code-{}", "claude"),
-            tmp_path / name, {
-                "ANTHROPIC_BASE_URL": gate.url,
-                "ANTHROPIC_AUTH_TOKEN": CLIENT_KEY,
-                "ANTHROPIC_MODEL": MODEL,
-                "CLAUDE_CODE_GATEWAY_HINT_HEADERS": "1",
-                "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-                "DISABLE_AUTOUPDATER": "1", "DISABLE_TELEMETRY": "1",
-                "DISABLE_ERROR_REPORTING": "1", "IS_SANDBOX": "1"})
+        return program(gate.url, tmp_path / name, ANTHROPIC_MODEL=MODEL)
 
     return make
 
@@ -107,3 +109,16 @@ def test_two_at_once_are_two_sessions(gate, make_claude, stub):
     at_once([make_claude("claude1"), make_claude("claude2")], "-p",
             "STUB:bash{}", "--allowedTools", "Bash")
     check_two(gate, 4, SOURCE, "claude")
+
+
+def test_the_model_it_takes_by_itself(make_daemon, stub, tmp_path):
+    """It is newer than the catalogue; the provider lists it."""
+    model = "claude-opus-5-5"
+    stub.models = [model]
+    daemon = make_daemon({
+        "allow-anonymous": True, "discover-models": True,
+        "claude-api-key": [{"api-key": ACCOUNTS["claude1"],
+                            "base-url": stub.url}]})
+    wait_for(lambda: model in daemon.models(), 10, "the provider's list")
+    ask(program(daemon.url, tmp_path / "claude"), "hello")
+    assert stub.log[-1]["model"] == model
