@@ -189,6 +189,20 @@ def measure_sessions(bench, subject):
                        key="sessions", size=2 * KB)
 
 
+def measure_files(bench, subject):
+    """A start with so many files, and how long one change waits."""
+    with contextlib.closing(
+            bench.start(type(subject), subject.setup)) as twin:
+        proc.wait_until(twin.serves, "it to serve", 60)
+        started = time.monotonic() - twin.begun
+        name = "account-00003.json"
+        twin.write_credential(3, priority=7)
+        changed = proc.wait_until(
+            lambda: twin.ask("credential", name)["credential"]["priority"]
+            == 7, "the change to count")
+    return {"files-start": 1e3 * started, "files-change": 1e3 * changed}
+
+
 # As many that some are always ready, and no request ends as a 429.
 MANY_TRIES = Setup(credentials=1000, more="max-attempts = 100;")
 
@@ -251,6 +265,12 @@ EXPERIMENTS = (
                "us", (1.1, 1.1)),
     ), functools.partial(measure_cpu, key="credentials", size=2 * KB),
         Setup(credentials=10000), beside=Setup(), repeat=4),
+    Experiment("files", (
+        Figure("files-start", "from start to serving, 10 → 10,000 credential "
+               "files", "ms", (5000, 2000), absolute=True),
+        Figure("files-change", "a changed file counts, 10 → 10,000 files",
+               "ms", (1000, 500), absolute=True),
+    ), measure_files, Setup(files=10000), beside=Setup(files=10)),
     Experiment("limited", (
         Figure("limited", "requests/s, none → 30 % of answers are 429", "/s",
                (0.8, 0.8), floor=True),

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,7 @@ class Setup:
     credentials: int = 10
     sessions: int = 500
     limited: int = 0  # of a hundred answers so many are a 429
+    files: int = 0  # credential files in auth-dir
     more: str = ""  # lines of fairlead.conf
 
 
@@ -168,6 +170,7 @@ class Proxy:
         home.mkdir(parents=True)
         self.ports, self.pids = [], []
         argv, env = self.prepare()
+        self.begun = time.monotonic()
         with open(home / "stderr", "wb") as log:
             self.process = proc.start(argv, cpus, env, stderr=log,
                                       stdin=subprocess.DEVNULL)
@@ -248,6 +251,8 @@ class Fairlead(Proxy):
         self.ports = free_ports(1)
         for part in ("state", "run", "auths"):
             (self.home / part).mkdir()
+        for number in range(self.setup.files):
+            self.write_credential(number)
         conf = self.home / "fairlead.conf"
         conf.write_text(self.configuration())
         return ([self.program, "-f", "-c", conf],
@@ -262,6 +267,31 @@ class Fairlead(Proxy):
         return FAIRLEAD_CONF.format(
             port=self.ports[0], workers=self.setup.workers, home=self.home,
             key=CLIENT_KEY, providers=providers, more=self.setup.more)
+
+    def write_credential(self, number, priority=0):
+        """One of its credential files, in place of the one that is there."""
+        path = self.home / "auths" / f"account-{number:05}.json"
+        fresh = path.with_suffix(".new")
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            json.dump({"type": "claude", "access_token": f"token-{number}",
+                       "priority": priority}, file)
+        fresh.rename(path)
+
+    def serves(self):
+        """A connection is accepted before anybody answers on it."""
+        with contextlib.suppress(OSError):
+            with urllib.request.urlopen(
+                    f"http://127.0.0.1:{self.ports[0]}/healthz", timeout=1):
+                return True
+        return False
+
+    def ask(self, *argv):
+        """What fairleadctl says."""
+        said = subprocess.run(
+            [self.program.parent / "fairleadctl", "-j", "-s",
+             self.home / "run" / "control.sock", *argv],
+            capture_output=True, text=True, timeout=30)
+        return json.loads(said.stdout)
 
     def provider(self, name, model, base):
         entries = ",\n".join(f'      {{ api-key = "sk-{name}-{i:05}"; }}'
