@@ -69,16 +69,12 @@ what_is_no_handover_is_refused_and_not_passed_on(void **state UNUSED)
 	buf_fini(&why);
 }
 
-/* The child of the test below, and then the program it executes. */
+/* What the program that took over makes of it. */
 static int
-take_over(void)
+judge_handover(const cJSON *doc)
 {
-	struct buf why = BUF_INIT(4096);
 	sigset_t blocked;
-	cJSON *doc;
 
-	if (handover_read(&doc, &why) < 0 || doc == NULL)
-		return 1;
 	if (getenv(HANDOVER_VARIABLE) != NULL)
 		return 2;
 	(void)sigprocmask(SIG_BLOCK, NULL, &blocked);
@@ -89,6 +85,21 @@ take_over(void)
 	    handover_take_fd(doc, "fd") < 0)
 		return 4;
 	return TOOK_OVER;
+}
+
+/* The program that the child of the test below executes. */
+static int
+take_over(void)
+{
+	struct buf why = BUF_INIT(4096);
+	cJSON *doc = NULL;
+	int verdict = 1;
+
+	if (handover_read(&doc, &why) == 0 && doc != NULL)
+		verdict = judge_handover(doc);
+	cJSON_Delete(doc);
+	buf_fini(&why);
+	return verdict;
 }
 
 static NORETURN void
