@@ -131,7 +131,9 @@ def test_trailers_are_dropped(daemon, stub):
 
 
 @pytest.mark.parametrize("size", (300_000, 3_000_000))
-def test_head_without_measure_is_refused(daemon, stub, size):
+def test_head_without_measure_is_refused(make_daemon, stub, size):
+    daemon = make_daemon(merged(pool(stub, "openai"), {
+        "transient-error-cooldown": "0s"}))
     stub.fault("raw", times=-1, text=raw_answer(
         b"{}", "application/json", f"x-big: {'y' * size}\r\n"))
     answer = daemon.ask(OPENAI, "hi")

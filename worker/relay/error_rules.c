@@ -4,18 +4,25 @@
 #include <regex.h>
 #include <string.h>
 
+#include "common/alloc.h"
+#include "common/attr.h"
+
 /* Such failures are few, so that nothing compiled is kept. */
 static bool
 expression_finds(const char *expression, struct span text)
 {
 	regmatch_t within = { .rm_so = 0, .rm_eo = (regoff_t)text.len };
+	AUTO_FREE char *copy = NULL;
 	regex_t regex;
 	bool found;
 
 	if (regcomp(&regex, expression, REG_EXTENDED | REG_NOSUB) != 0)
 		return false;
-	found = regexec(&regex, text.len > 0 ? text.p : "", 1, &within,
-		    REG_STARTEND) == 0;
+	/* REG_STARTEND is no standard's: elsewhere a terminator is wanted. */
+	copy = xmalloc(text.len + 1);
+	memcpy(copy, text.len > 0 ? text.p : "", text.len);
+	copy[text.len] = '\0';
+	found = regexec(&regex, copy, 1, &within, REG_STARTEND) == 0;
 	regfree(&regex);
 	return found;
 }
