@@ -254,3 +254,38 @@ binding_hint_delete(
 	memcpy(hint.key, key->bytes, sizeof(hint.key));
 	return store_errno(mdb_del(txn, s->tables[BINDINGS_EXPIRY], &k, NULL));
 }
+
+int
+binding_write_begin(
+    struct store *s, struct board *board, int wait_ms, MDB_txn **txn)
+{
+	int rc = board_bind_lock(board, wait_ms);
+
+	if (rc != 0)
+		return rc == BOARD_LOCK_BUSY ? BINDINGS_BUSY : rc;
+	rc = store_write(s, txn);
+	if (rc < 0)
+		board_bind_unlock(board);
+	return rc;
+}
+
+int
+binding_commit(MDB_txn *txn, bool keep, int result)
+{
+	int rc = 0;
+
+	if (keep)
+		rc = store_commit(txn);
+	else
+		mdb_txn_abort(txn);
+	return rc < 0 ? rc : result;
+}
+
+int
+binding_write_end(struct board *board, MDB_txn *txn, bool keep, int result)
+{
+	int rc = binding_commit(txn, keep, result);
+
+	board_bind_unlock(board);
+	return rc;
+}

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The records of the `bindings` environment, one at a time: how they are
- * written down, got, put and deleted. What they mean together, and the lock
- * before every write, are bindings.c's matter; only it and the groups of
- * aliases use this.
+ * written down, got, put and deleted; and the two locks around every write of
+ * it. What the records mean together is bindings.c's matter; only it, the
+ * groups of aliases and the pins use this.
  */
 #ifndef FL_COMMON_BINDING_TABLE_H
 #define FL_COMMON_BINDING_TABLE_H
@@ -53,5 +53,22 @@ int binding_hint_first(struct store *s, MDB_txn *txn, int64_t *at_ms,
 /* 0 whether or not it was there. */
 int binding_table_delete(struct store *s, MDB_txn *txn,
     enum bindings_table table, const struct binding_key *key) MUST_CHECK;
+
+/*
+ * Takes the board's lock, waiting wait_ms at most, then LMDB's: 0 with a
+ * transaction for binding_write_end(), BINDINGS_BUSY, or negative errno.
+ */
+int binding_write_begin(struct store *s, struct board *board, int wait_ms,
+    MDB_txn **txn) MUST_CHECK;
+
+/*
+ * Commits, if there is something to keep, and lets go of both. The result so
+ * far, or negative errno.
+ */
+int binding_write_end(
+    struct board *board, MDB_txn *txn, bool keep, int result) MUST_CHECK;
+
+/* The same for who lets go of the board's lock later. */
+int binding_commit(MDB_txn *txn, bool keep, int result) MUST_CHECK;
 
 #endif

@@ -320,43 +320,6 @@ bind_locked(
 	return bind_places(bind, &own, apart ? &other : NULL, winner, outcome);
 }
 
-/* Takes the board's lock, then LMDB's. 0, BINDINGS_BUSY, negative errno. */
-static int
-begin_write(struct store *s, struct board *board, int wait_ms, MDB_txn **txn)
-{
-	int rc;
-
-	rc = board_bind_lock(board, wait_ms);
-	if (rc != 0)
-		return rc == BOARD_LOCK_BUSY ? BINDINGS_BUSY : rc;
-	rc = store_write(s, txn);
-	if (rc < 0)
-		board_bind_unlock(board);
-	return rc;
-}
-
-/* Commits if there is something to keep; the result so far, or a failure. */
-static int
-commit(MDB_txn *txn, bool keep, int result)
-{
-	int rc = 0;
-
-	if (keep)
-		rc = store_commit(txn);
-	else
-		mdb_txn_abort(txn);
-	return rc < 0 ? rc : result;
-}
-
-static int
-end_write(struct board *board, MDB_txn *txn, bool keep, int result)
-{
-	int rc = commit(txn, keep, result);
-
-	board_bind_unlock(board);
-	return rc;
-}
-
 int
 bindings_bind(struct store *s, struct board *board,
     const struct binding_key *key, const struct binding_key *alias,
@@ -376,12 +339,12 @@ bindings_bind(struct store *s, struct board *board,
 	};
 	int rc;
 
-	rc = begin_write(s, board, wait_ms, &bind.txn);
+	rc = binding_write_begin(s, board, wait_ms, &bind.txn);
 	if (rc != 0)
 		return rc;
 	board_bind_session(board, binding_session_word(key));
 	rc = bind_locked(&bind, winner, outcome);
-	rc = commit(bind.txn, rc == 0 && bind.wrote, rc);
+	rc = binding_commit(bind.txn, rc == 0 && bind.wrote, rc);
 	if (rc == 0)
 		binding_index_put(board, key, winner);
 	board_bind_unlock(board);
@@ -446,7 +409,7 @@ bindings_touch(struct store *s, struct board *board,
 	bool due = false;
 	int rc;
 
-	rc = begin_write(s, board, wait_ms, &txn);
+	rc = binding_write_begin(s, board, wait_ms, &txn);
 	if (rc != 0)
 		return rc;
 	rc = find_target(s, txn, key, now_ms, &t, &b);
@@ -460,7 +423,7 @@ bindings_touch(struct store *s, struct board *board,
 		if (rc == 0)
 			rc = bring_forward(s, txn, key, &t.key);
 	}
-	return end_write(board, txn, rc == 0 && due, rc);
+	return binding_write_end(board, txn, rc == 0 && due, rc);
 }
 
 /*
@@ -510,7 +473,7 @@ bindings_unbind(struct store *s, struct board *board,
 	MDB_txn *txn;
 	int rc;
 
-	rc = begin_write(s, board, wait_ms, &txn);
+	rc = binding_write_begin(s, board, wait_ms, &txn);
 	if (rc != 0)
 		return rc;
 	/* What has expired but was not swept goes as well: time has no say. */
@@ -520,7 +483,7 @@ bindings_unbind(struct store *s, struct board *board,
 		rc = BINDINGS_MISS;
 	if (rc == 0)
 		rc = strike(s, txn, board, key, &t.key, &b);
-	return end_write(board, txn, rc == 0, rc);
+	return binding_write_end(board, txn, rc == 0, rc);
 }
 
 /* The first key of a table that is of this session: 0, BINDINGS_MISS, ... */
@@ -581,7 +544,7 @@ bindings_unbind_session(struct store *s, struct board *board,
 	int rc;
 
 	*removed = 0;
-	rc = begin_write(s, board, 0, &txn);
+	rc = binding_write_begin(s, board, 0, &txn);
 	if (rc != 0)
 		return rc;
 	do
@@ -589,7 +552,7 @@ bindings_unbind_session(struct store *s, struct board *board,
 	while (rc == 0);
 	if (rc == BINDINGS_MISS && *removed > 0)
 		rc = 0;
-	return end_write(board, txn, rc == 0, rc);
+	return binding_write_end(board, txn, rc == 0, rc);
 }
 
 /* One step of the sweep. */
@@ -670,7 +633,7 @@ sweep_step(struct sweep *sweep, struct board *board)
 	size_t done = 0;
 	int rc;
 
-	rc = begin_write(sweep->s, board, 0, &sweep->txn);
+	rc = binding_write_begin(sweep->s, board, 0, &sweep->txn);
 	if (rc != 0)
 		return rc == BINDINGS_BUSY ? -EAGAIN : rc;
 	while (done < BINDINGS_SWEEP_STEP) {
@@ -680,7 +643,8 @@ sweep_step(struct sweep *sweep, struct board *board)
 		if (rc != 0)
 			break;
 	}
-	return end_write(board, sweep->txn, rc >= 0, rc < 0 ? rc : (int)done);
+	return binding_write_end(
+	    board, sweep->txn, rc >= 0, rc < 0 ? rc : (int)done);
 }
 
 int

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/binding_table.h"
 #include "common/str.h"
 
 enum { RECORD_VERSION = 1 };
@@ -188,34 +189,6 @@ pins_touch_due(const struct pin *pin, int64_t ttl_ms, int64_t now_ms)
 
 /* ---- putting */
 
-/* Takes the board's lock, then LMDB's. 0, PINS_BUSY, negative errno. */
-static int
-begin_write(struct store *s, struct board *board, int wait_ms, MDB_txn **txn)
-{
-	int rc = board_bind_lock(board, wait_ms);
-
-	if (rc != 0)
-		return rc == BOARD_LOCK_BUSY ? PINS_BUSY : rc;
-	rc = store_write(s, txn);
-	if (rc < 0)
-		board_bind_unlock(board);
-	return rc;
-}
-
-/* Commits if there is something to keep; the result so far, or a failure. */
-static int
-end_write(struct board *board, MDB_txn *txn, bool keep, int result)
-{
-	int rc = 0;
-
-	if (keep)
-		rc = store_commit(txn);
-	else
-		mdb_txn_abort(txn);
-	board_bind_unlock(board);
-	return rc < 0 ? rc : result;
-}
-
 static int
 put_one(struct store *s, MDB_txn *txn, const struct pin_key *key,
     const char *credential, int64_t ttl_ms, int64_t now_ms, bool *wrote)
@@ -246,14 +219,14 @@ pins_put(struct store *s, struct board *board, const struct pin_key *keys,
 {
 	bool wrote = false;
 	MDB_txn *txn;
-	int rc = begin_write(s, board, wait_ms, &txn);
+	int rc = binding_write_begin(s, board, wait_ms, &txn);
 
 	if (rc != 0)
 		return rc;
 	for (size_t i = 0; i < nkeys && rc == 0; i++)
 		rc = put_one(
 		    s, txn, &keys[i], credential, ttl_ms, now_ms, &wrote);
-	return end_write(board, txn, rc == 0 && wrote, rc);
+	return binding_write_end(board, txn, rc == 0 && wrote, rc);
 }
 
 /* ---- the sweep */
@@ -353,7 +326,7 @@ sweep_step(struct sweep *sweep, struct board *board)
 	struct pin_key key;
 	int64_t at_ms;
 	int done = 0;
-	int rc = begin_write(sweep->s, board, 0, &sweep->txn);
+	int rc = binding_write_begin(sweep->s, board, 0, &sweep->txn);
 
 	if (rc != 0)
 		return rc == PINS_BUSY ? -EAGAIN : rc;
@@ -365,7 +338,8 @@ sweep_step(struct sweep *sweep, struct board *board)
 			break;
 		done++;
 	}
-	return end_write(board, sweep->txn, rc >= 0, rc < 0 ? rc : done);
+	return binding_write_end(
+	    board, sweep->txn, rc >= 0, rc < 0 ? rc : done);
 }
 
 int

@@ -59,8 +59,8 @@ struct pin {
 };
 
 enum {
-	PINS_MISS = 1, /* none, or expired */
-	PINS_BUSY = 2  /* the lock was not to be had in time */
+	PINS_MISS = 1,            /* none, or expired */
+	PINS_BUSY = BINDINGS_BUSY /* the lock was not to be had in time */
 };
 
 /* 0, PINS_MISS, or negative errno. A record that cannot be read is none. */
