@@ -35,20 +35,12 @@ struct chances {
 };
 
 static bool
-has_rounds_left(const struct chances *c, const struct survey_member *m)
-{
-	int retry = m->request_retry >= 0 ? m->request_retry : c->default_retry;
-
-	return retry >= 0 && (unsigned)retry >= c->round;
-}
-
-static bool
 on_member(void *ctx, const struct survey_member *m)
 {
 	struct chances *c = ctx;
 	int64_t wait_ms = m->until_ms - c->now_ms;
 
-	if (!has_rounds_left(c, m))
+	if (!survey_in_round(m->request_retry, c->default_retry, c->round))
 		return true;
 	switch (m->state) {
 	case SURVEY_READY:

@@ -17,6 +17,7 @@
 #include "common/binding_index.h"
 #include "common/str.h"
 #include "worker/select/strategy.h"
+#include "worker/select/survey.h"
 
 static const char *const decision_names[] = {
 	[PICK_DECISION_NONE] = "none",
@@ -186,16 +187,6 @@ weighs_nothing(const struct pick *p, int32_t weight)
 	return p->picker->strategy->by_weight && weight <= 0;
 }
 
-static bool
-has_rounds_left(const struct pick *p, const struct state_credential *c)
-{
-	int retry =
-	    c->request_retry >= 0 ? c->request_retry : p->ask->request_retry;
-
-	return p->ask->round == 0 ||
-	       (retry >= 0 && p->ask->round <= (unsigned)retry);
-}
-
 /* What the record itself says. */
 static enum pick_why
 judge_record(const struct pick *p, const struct state_credential *c)
@@ -208,7 +199,8 @@ judge_record(const struct pick *p, const struct state_credential *c)
 		return PICK_WHY_DIALECT;
 	if (weighs_nothing(p, c->weight))
 		return PICK_WHY_WEIGHT;
-	if (!has_rounds_left(p, c))
+	if (!survey_in_round(
+		c->request_retry, p->ask->request_retry, p->ask->round))
 		return PICK_WHY_ROUNDS;
 	return p->model != NULL ? PICK_WHY_MAX : PICK_WHY_MODEL;
 }

@@ -53,6 +53,18 @@ struct survey_ask {
 typedef bool survey_fn(void *ctx, const struct survey_member *member);
 int survey(const struct survey_ask *ask, survey_fn *fn, void *ctx) MUST_CHECK;
 
+/*
+ * Whether a credential takes part in a round, the first of which is 0: own is
+ * its request-retry, -1 where it inherits.
+ */
+static inline bool
+survey_in_round(int32_t own, int inherited, unsigned round)
+{
+	int retry = own >= 0 ? own : inherited;
+
+	return round == 0 || (retry >= 0 && round <= (unsigned)retry);
+}
+
 /* "ready", "cooling", "blocked", "disabled", "proxy". */
 const char *survey_state_name(enum survey_state state);
 
