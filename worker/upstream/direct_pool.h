@@ -19,7 +19,7 @@ struct ssl_session_st;
 
 /* The pooled connections to one scheme, host and port, as spelled. */
 struct origin {
-	TAILQ_ENTRY(origin) link; /* of its bucket, the last used first */
+	TAILQ_ENTRY(origin) link; /* of its bucket, the last made first */
 	char *key;                /* scheme and authority */
 	size_t key_len;
 	char *host;
